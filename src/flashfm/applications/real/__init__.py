@@ -1,0 +1,1 @@
+"""Four hand-written applications after those of Sizeless; each is one `Segment` with fixed sizes."""
