@@ -96,4 +96,4 @@ def log_uniform(rng: random.Random, low: float, high: float) -> float:
 
 def log_uniform_int(rng: random.Random, low: int, high: int) -> int:
     """A whole number in [low, high], uniform on a logarithmic scale, rounded."""
-    return max(low, min(high, round(log_uniform(rng, low, high))))
+    return max(low, min(high, round(log_uniform(rng, float(low), float(high)))))

@@ -1,0 +1,224 @@
+"""`flashfm measure`: applications under limits -> a MeasurementTable."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from flashfm.errors import LimitsError, MeasureError, SpecError
+
+if TYPE_CHECKING:
+    from flashfm.applications.spec import ApplicationSpec
+    from flashfm.measurements.campaign import Campaign, Runner
+    from flashfm.measurements.harness import Sample
+    from flashfm.records import Measurement
+
+EXAMPLE = """Examples:
+
+  flashfm measure --check
+
+  flashfm measure --apps seed:0/0-9,airline-booking --memory 128,256,512,1024,2048,3008 --platform lambda --out data.parquet
+
+  flashfm measure --apps my-app.json --platform openwhisk --neighbours 2 --out data.parquet
+
+  flashfm measure --apps seed:0/3 --rate 30 --duration 600 --out data.parquet"""
+
+
+def command(
+    apps: str = typer.Option("", help="Applications: names, spec files, seed:S/I or seed:S/FIRST-LAST, with commas."),
+    out: Path = typer.Option(Path("data.parquet"), help="Table to write, .parquet or .csv."),
+    platform: str = typer.Option("lambda", help="lambda (CPU quota by memory) or openwhisk (memory and CPU shares)."),
+    memory: str = typer.Option("", help="Memory sizes in MB, with commas [lambda: 128,256,512,1024,2048,3008]."),
+    shares: str = typer.Option("", help="CPU shares, with commas; openwhisk only [128,256,512,1024]."),
+    neighbours: int = typer.Option(1, help="Busy neighbours on the core; openwhisk only."),
+    invocations: int = typer.Option(6, help="Closed loop: calls in a pass, at least, after one to warm up."),
+    least_ms: float = typer.Option(750.0, help="Closed loop: repeat short calls until a pass is so long."),
+    passes: int = typer.Option(2, help="Visits to each configuration, apart in time."),
+    rate: float = typer.Option(0.0, help="Open loop instead: requests a second, at exponential times."),
+    duration: float = typer.Option(600.0, help="Open loop: seconds."),
+    instances: int = typer.Option(16, help="Open loop: most instances at once."),
+    timeout: float = typer.Option(60.0, help="Seconds after which an invocation counts as timed out."),
+    pack: float = typer.Option(-1.0, help="Cores that runs side by side may fill; 0: one at a time [80 % of all]."),
+    core: int = typer.Option(-1, help="Core of an openwhisk node [the last]."),
+    seed: int = typer.Option(0, help="Order of visits and times of requests."),
+    check: bool = typer.Option(False, "--check", help="Only report how limits can be set on this machine."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Measure applications under CPU and memory limits."""
+    if check:
+        _check(as_json)
+        return
+    from flashfm.measurements.campaign import Campaign, OpenLoad, Runner
+    from flashfm.measurements.journal import Journal
+    from flashfm.measurements.limits import detect
+    from flashfm.measurements.platforms import Lambda, OpenWhisk
+    from flashfm.measurements.sandbox import InvokePlan
+
+    if not apps:
+        raise SpecError("measure: no applications; give --apps, for example --apps seed:0/0-9, or --check")
+    if platform not in ("lambda", "openwhisk"):
+        raise MeasureError(f"--platform is {platform!r}; expected lambda or openwhisk")
+    if out.suffix not in (".parquet", ".csv"):
+        raise MeasureError(f"--out is {out}; expected a name that ends in .parquet or .csv")
+    if not out.parent.is_dir():
+        raise MeasureError(f"--out is {out}; its folder does not exist: make it first")
+    for option, value in (("--invocations", invocations), ("--passes", passes), ("--instances", instances)):
+        if value < 1:
+            raise MeasureError(f"{option} is {value}; expected at least 1")
+    if not 0 < timeout <= 86_400:
+        raise MeasureError(f"--timeout is {timeout:g}; expected seconds above 0, at most a day")
+    where = Lambda() if platform == "lambda" else OpenWhisk(neighbours)
+    campaign = Campaign(
+        apps=tuple(applications(apps)),
+        platform=where,
+        configs=tuple(where.configs(_numbers("--memory", memory), _numbers("--shares", shares))),
+        plan=InvokePlan(count=invocations, least_ms=least_ms, at_least=min(3, invocations)),
+        load=OpenLoad(rate, duration, instances) if rate else None,
+        passes=1 if rate else passes,
+        seed=seed,
+        timeout_s=timeout,
+    )
+    backend = detect()
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(out.with_name(out.name + ".journal"), campaign.settings()))
+        stack.enter_context(_terminate_like_interrupt())
+        runner = Runner(
+            campaign,
+            journal,
+            backend,
+            pack=None if pack < 0 else pack,
+            core=None if core < 0 else core,
+        )
+        try:
+            _run(campaign, runner, journal.path, quiet=as_json)
+        except KeyboardInterrupt:
+            _write(runner.measurements(), out)
+            done = sum(1 for _ in journal.samples)
+            print(f"flashfm: stopped at {done} of {campaign.visits} visits; the same command goes on", file=sys.stderr)
+            raise
+        measured = runner.measurements()
+    _write(measured, out)
+    journal.path.unlink()
+    _report(measured, out, backend.name, as_json=as_json)
+
+
+def applications(text: str) -> list[ApplicationSpec]:
+    """The applications that a comma-separated list names; `seed:S/FIRST-LAST` is a range and a file may hold several.
+
+    Raises:
+        SpecError: one of them cannot be found, or two have the same name.
+    """
+    from flashfm.applications.catalogue import load, resolve
+    from flashfm.applications.generator import generate_many
+
+    found: list[ApplicationSpec] = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        seed, slash, span = word.removeprefix("seed:").partition("/")
+        first, dash, last = span.partition("-")
+        if word.startswith("seed:") and slash and dash and all(x.isdecimal() and len(x) < 10 for x in (seed, first, last)):
+            if int(first) > int(last) or int(last) >= 100_000:
+                raise SpecError(f"--apps {word}: expected FIRST <= LAST < 100000")
+            found += generate_many(int(seed), int(last) + 1)[int(first) :]
+        elif Path(word).suffix == ".json" and Path(word).is_file():
+            found += load(Path(word))
+        else:
+            found.append(resolve(word))
+    names = [app.name for app in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise SpecError(f"--apps names {twice} twice; expected each application once")
+    return found
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...] | None:
+    if not text:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    bad = next((part for part in parts if not (part.isdecimal() and len(part) < 10)), None)
+    if bad is not None:
+        raise MeasureError(f"{option}: {bad!r} is not a whole number; expected numbers with commas, like 128,256")
+    return tuple(int(part) for part in parts)
+
+
+def _run(campaign: Campaign, runner: Runner, journal: Path, *, quiet: bool) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from flashfm.measurements.campaign import run
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        done = campaign.visits - runner.left
+        task = progress.add_task(f"measuring {len(campaign.apps)} applications", total=campaign.visits, completed=done)
+        if done and not quiet:
+            console.print(f"{done} of {campaign.visits} visits are in {journal} already")
+
+        def visited(app: str, sample: Sample) -> None:
+            progress.advance(task)
+            if sample.outcome != "ok" and not quiet:
+                console.print(f"{app} at {sample.config.memory_mb} MB: {sample.outcome}: {sample.detail}", highlight=False)
+
+        runner.on_visit = visited
+        run(runner)
+
+
+def _write(measured: list[Measurement], out: Path) -> None:
+    from flashfm.datasets.table import MeasurementTable
+
+    if measured:
+        MeasurementTable.from_measurements(measured).write(out)
+
+
+def _report(measured: list[Measurement], out: Path, backend: str, *, as_json: bool) -> None:
+    outcomes: dict[str, int] = {}
+    for m in measured:
+        outcomes[m.outcome] = outcomes.get(m.outcome, 0) + 1
+    if as_json:
+        print(json.dumps({"out": str(out), "rows": len(measured), "outcomes": outcomes, "limits": backend}))
+        return
+    print(f"{len(measured)} rows in {out} ({', '.join(f'{n} {k}' for k, n in outcomes.items())}); limits by {backend}")
+
+
+def _check(as_json: bool) -> None:
+    from flashfm.measurements.limits import backends
+
+    rows = [(b.name, b.available(), b.how) for b in backends()]
+    works = [name for name, problem, _ in rows if not problem]
+    if as_json:
+        print(json.dumps({"use": works[0] if works else None, "ways": {name: problem or "works" for name, problem, _ in rows}}))
+    else:
+        for name, problem, how in rows:
+            print(f"{name:12}  {'works' if not problem else f'does not work: {problem}; to use it, {how}'}")
+        if works:
+            print(f"flashfm measure will use {works[0]}")
+    if not works:
+        raise LimitsError("no way to set CPU and memory limits works here; what each needs is said above")
+
+
+class _terminate_like_interrupt:  # noqa: N801  reads as what it does
+    """SIGTERM stops a campaign as Ctrl-C does: cleanly, with its journal kept."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, self._interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    @staticmethod
+    def _interrupt(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)

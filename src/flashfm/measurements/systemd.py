@@ -1,0 +1,97 @@
+"""Limits through systemd-run, for users without root: each group is a transient scope unit of their own manager."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from flashfm.errors import LimitsError
+from flashfm.measurements import watchdog
+from flashfm.measurements.limits import PREFIX, Backend, Group, Limits, Watchdog
+
+
+def properties(limits: Limits) -> list[str]:
+    """The unit properties that express `limits`, as `NAME=VALUE`."""
+    quota = "" if limits.cpu_quota is None else f"{max(0.01, limits.cpu_quota * 100):.4g}%"
+    memory = "infinity" if limits.memory_mb is None else f"{limits.memory_mb}M"
+    return [
+        f"CPUQuota={quota}",
+        f"CPUQuotaPeriodSec={limits.period_us}us",
+        f"CPUWeight={min(10_000, max(1, round(limits.cpu_shares * 100 / 1024)))}",
+        f"MemoryMax={memory}",
+        f"MemorySwapMax={'infinity' if limits.memory_mb is None else 0}",
+    ]
+
+
+class SystemdGroup(Group):
+    """One scope unit, started by the first process that joins; nested groups are units of a common slice."""
+
+    def __init__(self, name: str, dog: Watchdog, *, user: bool, slice_name: str) -> None:
+        self._unit, self._dog, self._user, self._slice = f"{name}.scope", dog, user, slice_name
+        self._name, self._limits, self._started, self._children = name, Limits(), False, 0
+        dog.register("unit", self._mark)
+
+    @property
+    def _mark(self) -> str:
+        return f"{'user' if self._user else 'system'}:{self._unit}"
+
+    @property
+    def _manager(self) -> list[str]:
+        return ["--user"] if self._user else []
+
+    @property
+    def launcher(self) -> list[str]:
+        self._started = True
+        options = [part for value in properties(self._limits) for part in ("-p", value)]
+        naming = ["--scope", "--quiet", "--collect", f"--slice={self._slice}.slice", f"--unit={self._unit}"]
+        return ["systemd-run", *self._manager, *naming, *options, "--"]
+
+    def apply(self, limits: Limits) -> None:
+        self._limits = limits
+        if not self._started:
+            return
+        command = ["systemctl", *self._manager, "set-property", "--runtime", self._unit, *properties(limits)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise LimitsError(f"{self._unit}: systemctl set-property failed: {done.stderr.strip()}")
+
+    def oom_kills(self) -> int:
+        command = ["systemctl", *self._manager, "show", "--property=ControlGroup", "--value", self._unit]
+        path = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+        events = Path(f"/sys/fs/cgroup{path}/memory.events")
+        if not path or not events.exists():
+            return 0
+        return next((int(x.split()[1]) for x in events.read_text().splitlines() if x.startswith("oom_kill ")), 0)
+
+    def child(self, name: str) -> SystemdGroup:
+        return SystemdGroup(f"{self._name}-{name}", self._dog, user=self._user, slice_name=self._name)
+
+    def remove(self) -> None:
+        if self._started:
+            watchdog.stop_unit(self._mark)
+        self._dog.forget("unit", self._mark)
+
+
+class SystemdRun(Backend):
+    """Transient scopes, of the user's manager or, for root, of the system's."""
+
+    name = "systemd-run"
+    how = "log in with a systemd user session whose cpu controller is delegated"
+
+    def available(self) -> str:
+        if shutil.which("systemd-run") is None:
+            return "systemd-run is not installed"
+        dog = Watchdog()
+        try:
+            group = self.root(dog)
+            group.apply(Limits(cpu_quota=0.5, memory_mb=64))
+            done = subprocess.run([*group.launcher, "true"], check=False, capture_output=True, text=True)
+            group.remove()
+            return "" if done.returncode == 0 else f"systemd-run failed: {done.stderr.strip().splitlines()[-1]}"
+        finally:
+            dog.close()
+
+    def root(self, dog: Watchdog) -> SystemdGroup:
+        return SystemdGroup(f"{PREFIX}{os.getpid()}", dog, user=os.geteuid() != 0, slice_name="flashfm")
