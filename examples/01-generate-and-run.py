@@ -7,14 +7,10 @@ No limits are set here and nothing is measured: see `flashfm measure` for that.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from contextlib import nullcontext
-from pathlib import Path
 
+from flashfm.applications.deployment import deployed
 from flashfm.applications.generator import generate_many
-from flashfm.applications.runtime import Application
-from flashfm.applications.services import EmbeddedAws
 
 SEED, INDEX, CALLS = 0, 1, 3
 
@@ -25,18 +21,12 @@ def main() -> None:
     for segment in spec.segments:
         print(f"  {segment.kind:<22}", *(f"{name}={value}" for name, value in segment.params.items()))
 
-    needs = Application.services(spec)  # S3 and DynamoDB run on this machine if a segment calls them
-    with tempfile.TemporaryDirectory() as workdir, EmbeddedAws() if needs else nullcontext() as aws:
-        application = Application(spec, Path(workdir), endpoint_url=aws.endpoint_url if aws else None)
-        application.provision()  # once a deployment: files, buckets, tables
-        try:
-            application.prepare()  # once an instance: libraries, clients, inputs
-            for call in range(1, CALLS + 1):
-                start = time.perf_counter()
-                checksums = application.invoke()
-                print(f"call {call}: {(time.perf_counter() - start) * 1e3:.1f} ms, checksums {checksums}")
-        finally:
-            application.remove()
+    with deployed(spec) as deployment:  # files, buckets and tables; S3 and DynamoDB run here if a segment calls them
+        application = deployment.instance()  # libraries, clients and inputs
+        for call in range(1, CALLS + 1):
+            start = time.perf_counter()
+            checksums = application.invoke()
+            print(f"call {call}: {(time.perf_counter() - start) * 1e3:.1f} ms, checksums {checksums}")
 
 
 if __name__ == "__main__":

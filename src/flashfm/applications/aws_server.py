@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 HOST = "127.0.0.1"
-SCAN = "DynamoDB_20120810.Scan"
+DYNAMODB = "DynamoDB_20120810."
 DYNAMODB_JSON = "application/x-amz-json-1.0"
 _PR_SET_PDEATHSIG = 1
 
@@ -75,14 +75,14 @@ def make_server(port: int) -> Any:
     from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server as make_werkzeug_server
 
-    from flashfm.applications.aws_scan import scan_page
+    from flashfm.applications.aws_reads import read_page
 
     logging.disable(logging.INFO)
     s3, dynamodb, control = (create_backend_app(backend) for backend in ("s3", "dynamodb", "moto_api"))
 
     def route(environ: dict[str, Any], start_response: Any) -> Any:
         """What moto's own dispatcher does, for two services only."""
-        if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+        if environ.get("HTTP_X_AMZ_TARGET", "").startswith(DYNAMODB):
             return dynamodb(environ, start_response)
         app = control if environ["PATH_INFO"].startswith("/moto-api") else s3
         return app(environ, start_response)
@@ -105,8 +105,9 @@ def make_server(port: int) -> Any:
                 self.send_error(411, "Length Required")
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("X-Amz-Target") == SCAN:
-                page = scan_page(body, _region(self.headers.get("Authorization", "")))
+            target = self.headers.get("X-Amz-Target", "")
+            if target.startswith(DYNAMODB):
+                page = read_page(target, body, _region(self.headers.get("Authorization", "")))
                 if page is not None:
                     headers = [("Content-Type", DYNAMODB_JSON), ("x-amz-crc32", str(zlib.crc32(page)))]
                     self.answer(200, headers, page)

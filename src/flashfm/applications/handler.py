@@ -8,9 +8,11 @@ packages.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -94,7 +96,9 @@ class Handler:
         key = (check_endpoint(endpoint_url) if endpoint_url else None, check_deployment(deployment))
         cold = self._kept is None or self._kept[0] != key
         if cold:
-            self.workdir = self.workdir or Path(tempfile.mkdtemp(prefix="flashfm-"))
+            if self.workdir is None:
+                self.workdir = Path(tempfile.mkdtemp(prefix="flashfm-"))
+                atexit.register(shutil.rmtree, self.workdir, ignore_errors=True)
             application = Application(self.spec, self.workdir, endpoint_url=key[0], deployment=key[1])
             provision_inside(application)
             application.prepare()

@@ -241,15 +241,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/metrics" and self.command != "POST":
             self._send(200, metrics.exposition(), CONTENT_TYPE)
         elif path == "/" and self.command != "HEAD":
+            started = time.perf_counter()
             with metrics.in_flight.track_inprogress():
-                started = time.perf_counter()
                 status, answer = self.server.answer()
-                metrics.requests.labels(str(status)).inc()
-                try:
-                    self._send(status, answer)
-                finally:
-                    if status != 503:
-                        metrics.duration.observe(time.perf_counter() - started)
+            metrics.requests.labels(str(status)).inc()
+            if status != 503:
+                metrics.duration.observe(time.perf_counter() - started)
+            self._send(status, answer)  # counted before: who has an answer finds it in the metrics
         else:
             status = 405 if path in ("/", "/healthz", "/metrics") else 404
             metrics.requests.labels(str(status)).inc()

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
 
 from flashfm.errors import ServiceError
 
@@ -110,7 +109,7 @@ class EmbeddedAws:
                 process.wait()
         self._errors.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> EmbeddedAws:
         return self
 
     def __exit__(

@@ -54,13 +54,17 @@ class ApplicationSpec:
         return {"name": self.name, "segments": [s.to_dict() for s in self.segments]}
 
     @classmethod
-    def from_dict(cls, data: object) -> ApplicationSpec:
+    def from_dict(cls, data: object, *, allow_functions: bool = False) -> ApplicationSpec:
         """Read a spec that may come from anywhere.
+
+        Args:
+            data: what JSON gave.
+            allow_functions: accept segments that run a user's own code; never for specs from files or networks.
 
         Raises:
             SpecError: the shape, a type, a segment kind or a parameter is not as declared.
         """
-        from flashfm.applications.segments import segment_class
+        from flashfm.applications.segments import FUNCTION_KIND, segment_class
 
         if not isinstance(data, dict) or set(data) != {"name", "segments"}:
             raise SpecError(f"application spec: expected an object with 'name' and 'segments', got {_brief(data)}")
@@ -75,6 +79,8 @@ class ApplicationSpec:
             kind, params = item["kind"], item["params"]
             if not isinstance(kind, str):
                 raise SpecError(f"{where}: expected a string 'kind', got {_brief(kind)}")
+            if kind == FUNCTION_KIND and not allow_functions:
+                raise SpecError(f"{where}: a spec file may not name code to run; measure it with --function FILE.py:NAME")
             known = segment_class(kind).example()
             if set(params) != set(known):
                 raise SpecError(f"{where} ({kind}): expected parameters {sorted(known)}, got {sorted(map(str, params))}")

@@ -26,6 +26,8 @@ EXAMPLE = """Examples:
 
   flashfm measure --apps seed:0/0-9,airline-booking --memory 128,256,512,1024,2048,3008 --platform lambda --out data.parquet
 
+  flashfm measure --function handler.py:main --event '{"size": 10}' --out mine.parquet
+
   flashfm measure --apps my-app.json --platform openwhisk --neighbours 2 --out data.parquet
 
   flashfm measure --apps seed:0/3 --rate 30 --duration 600 --out data.parquet"""
@@ -33,6 +35,8 @@ EXAMPLE = """Examples:
 
 def command(
     apps: str = typer.Option("", help="Applications: names, spec files, seed:S/I or seed:S/FIRST-LAST, with commas."),
+    function: list[str] = typer.Option([], help="Your own function, FILE.py:NAME; may be given more than once."),
+    event: str = typer.Option("{}", help="What your functions are called with, as JSON."),
     out: Path = typer.Option(Path("data.parquet"), help="Table to write, .parquet or .csv."),
     platform: str = typer.Option("lambda", help="lambda (CPU quota by memory) or openwhisk (memory and CPU shares)."),
     memory: str = typer.Option("", help="Memory sizes in MB, with commas [lambda: 128,256,512,1024,2048,3008]."),
@@ -61,8 +65,8 @@ def command(
     from flashfm.measurements.platforms import Lambda, OpenWhisk
     from flashfm.measurements.sandbox import InvokePlan
 
-    if not apps:
-        raise SpecError("measure: no applications; give --apps, for example --apps seed:0/0-9, or --check")
+    if not apps and not function:
+        raise SpecError("measure: nothing to measure; give --apps, for example --apps seed:0/0-9, or --function, or --check")
     if platform not in ("lambda", "openwhisk"):
         raise MeasureError(f"--platform is {platform!r}; expected lambda or openwhisk")
     if out.suffix not in (".parquet", ".csv"):
@@ -76,7 +80,7 @@ def command(
         raise MeasureError(f"--timeout is {timeout:g}; expected seconds above 0, at most a day")
     where = Lambda() if platform == "lambda" else OpenWhisk(neighbours)
     campaign = Campaign(
-        apps=tuple(applications(apps)),
+        apps=tuple(applications(apps, function, event)),
         platform=where,
         configs=tuple(where.configs(_numbers("--memory", memory), _numbers("--shares", shares))),
         plan=InvokePlan(count=invocations, least_ms=least_ms, at_least=min(3, invocations)),
@@ -109,13 +113,16 @@ def command(
     _report(measured, out, backend.name, as_json=as_json)
 
 
-def applications(text: str) -> list[ApplicationSpec]:
-    """The applications that a comma-separated list names; `seed:S/FIRST-LAST` is a range and a file may hold several.
+def applications(text: str, functions: list[str] | None = None, event: str = "{}") -> list[ApplicationSpec]:
+    """The applications that a comma-separated list names, and the user's own functions.
+
+    `seed:S/FIRST-LAST` is a range, and a file may hold several.
 
     Raises:
         SpecError: one of them cannot be found, or two have the same name.
     """
     from flashfm.applications.catalogue import load, resolve
+    from flashfm.applications.function import function_spec
     from flashfm.applications.generator import generate_many
 
     found: list[ApplicationSpec] = []
@@ -130,6 +137,7 @@ def applications(text: str) -> list[ApplicationSpec]:
             found += load(Path(word))
         else:
             found.append(resolve(word))
+    found += [function_spec(target, event) for target in functions or []]
     names = [app.name for app in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

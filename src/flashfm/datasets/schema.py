@@ -6,8 +6,9 @@ that names row, column, expected, got and how to mend it. No I/O here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,11 +40,18 @@ class Origin:
     name: str = "table"
     """File path, or what the caller calls its frame."""
     lines: Sequence[int] | None = None
-    """Line of the file on which each data row starts, where the format has lines."""
+    """Line of the file on which each of its data rows starts, where the format has lines."""
+    chosen: Sequence[int] | None = None
+    """Position in the file of each row of the frame, where only some were chosen."""
 
     def row(self, index: int) -> str:
-        """`row 3 (line 4)` for the row at position `index`, counted from 0."""
-        return f"row {index + 1}" if self.lines is None else f"row {index + 1} (line {self.lines[index]})"
+        """`row 3 (line 4)` for the row of the frame at position `index`, counted from 0."""
+        position = index if self.chosen is None else self.chosen[index]
+        return f"row {position + 1}" if self.lines is None else f"row {position + 1} (line {self.lines[position]})"
+
+    def of_rows(self, positions: Iterable[int]) -> Origin:
+        """The origin of a selection of the file's rows, by position."""
+        return Origin(self.name, self.lines, list(positions))
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,23 @@ def checked(
     return frame.astype(types)[[*order, *metrics, *rest]], declared
 
 
+def numbers(frame: pd.DataFrame, columns: Sequence[str], origin: Origin) -> pd.DataFrame:
+    """The same frame with text in `columns` made float64 and empty cells NaN; rows are numbered 0, 1, ….
+
+    Raises:
+        DataFormatError: a cell is not a number.
+    """
+    tidy = {column: _tidy(frame[column], "number") for column in columns}
+    bad = [
+        Problem(int(i), column, "a number", _brief(values[i]))
+        for column, values in tidy.items()
+        if not pd.api.types.is_float_dtype(values)
+        for i in values.index[pd.to_numeric(values, errors="coerce").isna() & values.notna()]
+    ]
+    refuse(bad, origin)
+    return frame.assign(**tidy)
+
+
 def is_metric(column: str) -> bool:
     """Whether a column holds a metric: NAME_mean or NAME_cov, but not runtime_cov."""
     return column.endswith(("_mean", "_cov")) and column != "runtime_cov"
@@ -187,7 +212,7 @@ def _validate(frame: pd.DataFrame, declared: list[str]) -> tuple[pd.DataFrame, l
     import pandera.pandas as pandera
     from pandera.errors import SchemaErrors
 
-    def column(dtype: type, *checks: object, nullable: bool = True) -> object:
+    def column(dtype: type, *checks: Any, nullable: bool = True) -> Any:
         return pandera.Column(dtype, list(checks), nullable=nullable, coerce=True, required=False)
 
     finite = pandera.Check(lambda values: np.isfinite(values), error="a finite number")
@@ -207,7 +232,7 @@ def _validate(frame: pd.DataFrame, declared: list[str]) -> tuple[pd.DataFrame, l
         if part.empty:
             continue
         at_least = pandera.Check.ge(int(ok), error=f"a whole number of at least {int(ok)}")
-        columns: dict[str, object] = {
+        columns: dict[str, Any] = {
             "app": column(str, nullable=False),
             "platform": column(str, nullable=False),
             "outcome": column(str, known),

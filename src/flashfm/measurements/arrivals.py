@@ -64,6 +64,6 @@ def replay(
     return np.sort((bins + within) * (bin_s / speed))
 
 
-def _check_size(requests: float) -> None:
+def _check_size(requests: float | int) -> None:
     if requests > MAX_REQUESTS:
         raise MeasureError(f"load: {requests:.3g} requests; expected at most {MAX_REQUESTS}; lower the rate or duration")

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from flashfm.errors import MeasureError
 from flashfm.measurements.harness import Sample
@@ -115,7 +115,7 @@ class Journal:
         if not self._file.raw.closed:
             self._file.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Journal:
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from flashfm.applications.spec import ApplicationSpec
 from flashfm.errors import LimitsError, MeasureError
@@ -69,7 +69,7 @@ class Sandbox:
         self, group: Group, spec: ApplicationSpec, workdir: Path, *, endpoint_url: str | None, deployment: str
     ) -> None:
         self._group, self._spec = group, spec
-        self._load = {
+        self._load: dict[str, object] = {
             "op": "load",
             "spec": spec.to_dict(),
             "workdir": str(workdir),
@@ -81,7 +81,7 @@ class Sandbox:
         self._child: int | None = None
         self._kills = 0
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Sandbox:
         """Start the worker and load the spec, with a low CPU weight so that others are not disturbed."""
         try:
             self._group.apply(Limits(cpu_shares=LOWEST_SHARES))

@@ -81,7 +81,7 @@ def main() -> None:
         try:
             if op == "load":
                 application = Application(
-                    ApplicationSpec.from_dict(command["spec"]),
+                    ApplicationSpec.from_dict(command["spec"], allow_functions=True),
                     Path(command["workdir"]),
                     endpoint_url=command["endpoint"],
                     deployment=command["deployment"],

@@ -1,7 +1,8 @@
 """Kubernetes: a spec in, an image to build, manifests and the scripts that apply them out. Text only, no cluster.
 
-The image holds the part of flashfm that `flashfm apps serve` runs and needs nothing but PyPI to build. Without an endpoint
-each pod embeds its own S3 and DynamoDB; with one, `setup.sh` creates buckets and tables once and pods only use them.
+The image holds the part of flashfm that `flashfm apps serve` runs and needs nothing but PyPI to build. Without an
+endpoint each pod embeds its own S3 and DynamoDB; with one, `setup.sh` creates buckets and tables once and pods only use
+them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from flashfm import __version__
-from flashfm.applications.packaging.openwhisk import spec_json
-from flashfm.applications.packaging.options import Files, PackageOptions, script
+from flashfm.applications.packaging.artefacts import Files, script, spec_json, yaml_bytes
+from flashfm.applications.packaging.options import PackageOptions
 from flashfm.applications.packaging.vendor import requirements, server_files
 from flashfm.applications.runtime import Application
 from flashfm.applications.spec import ApplicationSpec
@@ -88,7 +89,7 @@ def config_map(spec: ApplicationSpec) -> dict[str, Any]:
 
 
 def deployment(spec: ApplicationSpec, options: PackageOptions, image: str) -> dict[str, Any]:
-    """The Deployment. It names no replicas, which are the autoscaler's; requests equal limits (QoS class Guaranteed)."""
+    """The Deployment. It names no replicas, they are the autoscaler's; requests equal limits (QoS class Guaranteed)."""
     resources = {"cpu": f"{round(1000 * options.cpu_cores)}m", "memory": f"{options.memory_mb}Mi"}
     serve = ["apps", "serve", "/etc/flashfm/spec.json", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - a pod
     serve += ["--drain-s", str(DRAIN_S)]
@@ -189,18 +190,6 @@ def autoscaler(spec: ApplicationSpec, options: PackageOptions) -> dict[str, Any]
             ],
         },
     }
-
-
-def yaml_bytes(data: object) -> bytes:
-    """YAML without anchors, in the order given."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-            return True
-
-    text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=False, width=120)
-    return text.encode()
 
 
 def _services_script(spec: ApplicationSpec, options: PackageOptions, task: str) -> bytes:

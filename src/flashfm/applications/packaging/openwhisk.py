@@ -8,14 +8,13 @@ where `deploy.sh` is run with PRECOMPILE=1.
 from __future__ import annotations
 
 import io
-import json
 import shlex
 import zipfile
 
 from flashfm.applications.deployment import AWS
-from flashfm.applications.packaging.options import Files, PackageOptions, script
+from flashfm.applications.packaging.artefacts import Files, function_script, json_bytes, script, spec_json
+from flashfm.applications.packaging.options import PackageOptions
 from flashfm.applications.packaging.vendor import function_files, requirements
-from flashfm.applications.runtime import Application
 from flashfm.applications.spec import ApplicationSpec
 
 KIND = "python:3.11"
@@ -60,7 +59,7 @@ if __name__ == "__main__":
 
 
 def openwhisk(spec: ApplicationSpec, options: PackageOptions) -> Files:
-    """The artefacts for OpenWhisk: `action.zip`, `params.json`, `deploy.sh`, `setup.sh`, `teardown.sh`, `undeploy.sh`."""
+    """The artefacts for OpenWhisk: `action.zip`, `params.json` and scripts to set up, deploy and undo both."""
     needed = "".join(f"{line}\n" for line in requirements(spec)).encode()
     inside = {"__main__.py": _MAIN, "spec.json": spec_json(spec), **function_files(spec)}
     params = {"deployment": options.deployment}
@@ -96,28 +95,6 @@ wsk action update {name} "$action" --kind "${{KIND:-{KIND}}}" --param-file param
     }
 
 
-def function_script(spec: ApplicationSpec, task: str, how: str) -> bytes:
-    """A script that creates or deletes the buckets and tables of a packaged function.
-
-    Args:
-        spec: the application.
-        task: "provision" or "remove".
-        how: what follows `python3`, without the task.
-    """
-    if not Application.services(spec):
-        return script(f"# {spec.name} needs no buckets or tables: nothing to {task}.")
-    program, _, rest = how.partition(" ")
-    return script(
-        f"""
-# Does the task "{task}" for the buckets and tables of {spec.name}: {", ".join(sorted(Application.services(spec)))}.
-# PYTHON needs boto3; ENDPOINT_URL takes precedence, where this machine reaches the services under another address.
-set -eu
-cd "$(dirname "$0")"
-"${{PYTHON:-python3}}" {program} {task} {rest} "$@"
-"""
-    )
-
-
 def archive(files: Files) -> bytes:
     """A zip with the same bytes for the same files: sorted, uncompressed (zlibs differ), one fixed date and mode."""
     buffer = io.BytesIO()
@@ -128,13 +105,3 @@ def archive(files: Files) -> bytes:
             entry.external_attr = 0o100644 << 16
             package.writestr(entry, content)
     return buffer.getvalue()
-
-
-def spec_json(spec: ApplicationSpec) -> bytes:
-    """`spec.json`."""
-    return json_bytes(spec.to_dict())
-
-
-def json_bytes(data: object) -> bytes:
-    """JSON for people, the same bytes for the same data."""
-    return json.dumps(data, indent=2, sort_keys=True).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""What the targets of packaging share: options, checked, and files by relative path. Nothing is written here."""
+"""Options of packaging, checked."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from flashfm.applications.deployment import AWS
 from flashfm.applications.handler import check_deployment, check_endpoint
 from flashfm.errors import PackagingError, SpecError
-
-Files = dict[str, bytes]
-"""Artefacts by path relative to the output directory, with forward slashes."""
 
 _IMAGE = re.compile(
     r"[a-z0-9]+([._-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
@@ -27,8 +24,8 @@ class PackageOptions:
     timeout_s: int = 60
     """Longest invocation in seconds, in [1, 900]; OpenWhisk's own default limit is 300."""
     endpoint_url: str | None = None
-    """Of S3 and DynamoDB; "aws" for AWS itself. None is AWS itself for functions, and for Kubernetes embedded services of
-    each pod, which last as long as it."""
+    """Of S3 and DynamoDB; "aws" for AWS itself. None is AWS itself for functions, and for Kubernetes embedded services
+    of each pod, which last as long as it."""
     deployment: str = "0"
     """Prefix of buckets and tables. Bucket names are shared by all customers of AWS: choose one of your own there."""
     image: str | None = None
@@ -62,8 +59,3 @@ class PackageOptions:
 def _check(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise PackagingError(f"package option {name}: {value}; expected a number in [{low}, {high}]")
-
-
-def script(text: str) -> bytes:
-    """A shell script that stops at the first failure and runs in its own directory."""
-    return f'#!/bin/sh\n{text.strip()}\n'.encode()

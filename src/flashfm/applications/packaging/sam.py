@@ -1,22 +1,23 @@
 """AWS SAM: a spec in, `template.yaml` and the function's sources out. Text only; nothing is built or deployed here.
 
-The function may use its own buckets and tables, told by the prefix that the deployment's name gives them, and only the
-calls that its segments make; creating and deleting them is for `setup.sh` and `teardown.sh`, with the operator's rights.
+The function may use its own buckets and tables, told by the prefix that the deployment's name gives them, and only make
+the calls that its segments need; creating and deleting is for `setup.sh` and `teardown.sh`, with the operator's rights.
 """
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from flashfm.applications.deployment import AWS
 from flashfm.applications.handler import DEPLOYMENT
-from flashfm.applications.packaging.kubernetes import yaml_bytes
-from flashfm.applications.packaging.openwhisk import function_script, spec_json
-from flashfm.applications.packaging.options import Files, PackageOptions, script
+from flashfm.applications.packaging.artefacts import Files, function_script, script, spec_json, yaml_bytes
+from flashfm.applications.packaging.options import PackageOptions
 from flashfm.applications.packaging.vendor import function_files, requirements
-from flashfm.applications.runtime import namespace
-from flashfm.applications.segments import segment_class
+from flashfm.applications.runtime import Application
 from flashfm.applications.spec import ApplicationSpec
+from flashfm.errors import PackagingError
 
 ACTIONS: dict[str, tuple[str, ...]] = {
     "s3-read": ("s3:GetObject",),
@@ -24,11 +25,15 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "s3-stream": ("s3:GetObject", "s3:PutObject"),
     "dynamodb-read": ("dynamodb:Scan",),
     "dynamodb-write": ("dynamodb:PutItem",),
+    "airline-booking": ("dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:PutItem", "s3:PutObject"),
+    "image-recognition": ("s3:GetObject", "dynamodb:PutItem"),
+    "event-processing": ("dynamodb:BatchWriteItem", "s3:PutObject"),
+    "retail-catalogue": ("dynamodb:Query",),
 }
 """IAM actions that a segment's `run` needs, by kind; a test compares them with the calls that are made."""
 
 _HANDLER = b'''\
-"""An application of flashfm as an AWS Lambda function; on a machine: python3 handler.py provision|remove|invoke --help."""
+"""An application of flashfm as a Lambda function; on a machine: python3 handler.py provision|remove|invoke --help."""
 
 import json
 import os
@@ -39,6 +44,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from flashfm.applications.handler import Handler, command
 from flashfm.applications.spec import ApplicationSpec
+from flashfm.errors import PackagingError
 
 SPEC = ApplicationSpec.from_dict(json.loads((Path(__file__).resolve().parent / "spec.json").read_bytes()))
 HANDLER = Handler(SPEC)
@@ -116,20 +122,26 @@ def template(spec: ApplicationSpec, options: PackageOptions) -> dict[str, Any]:
 
 
 def statements(spec: ApplicationSpec) -> list[dict[str, Any]]:
-    """What the function may do: one IAM statement a segment and service, on that segment's buckets or tables only."""
+    """What the function may do: one IAM statement a segment and service, on that segment's buckets or tables only.
+
+    Raises:
+        PackagingError: a segment calls AWS, and `ACTIONS` does not say how.
+    """
+    with tempfile.TemporaryDirectory() as nowhere:  # instances make directories
+        segments = Application(spec, Path(nowhere), deployment="${Deployment}").segments
     found = []
-    for i, part in enumerate(spec.segments):
-        prefix = namespace(spec, i, "${Deployment}")
-        actions = ACTIONS.get(part.kind) or tuple(
-            f"{service}:{call}" for service, calls in _CALLS.items() if service in segment_class(part.kind).services for call in calls
-        )
-        for service, resources in (
-            ("s3", [f"arn:${{AWS::Partition}}:s3:::{prefix}-*"]),
-            ("dynamodb", [f"arn:${{AWS::Partition}}:dynamodb:${{AWS::Region}}:${{AWS::AccountId}}:table/{prefix}-*"]),
-        ):
-            granted = [action for action in actions if action.startswith(f"{service}:")]
+    for segment in segments:
+        if segment.services and segment.kind not in ACTIONS:
+            raise PackagingError(
+                f"AWS SAM: no IAM actions are known for {segment.kind}; add them to {__name__}.ACTIONS"
+            )
+        mine = segment.context.namespace
+        where = {
+            "s3": f"arn:${{AWS::Partition}}:s3:::{mine}-*/*",
+            "dynamodb": f"arn:${{AWS::Partition}}:dynamodb:${{AWS::Region}}:${{AWS::AccountId}}:table/{mine}-*",
+        }
+        for service, resource in where.items():
+            granted = [action for action in ACTIONS.get(segment.kind, ()) if action.startswith(f"{service}:")]
             if granted:
-                found.append(
-                    {"Effect": "Allow", "Action": granted, "Resource": [{"Fn::Sub": text} for text in resources]}
-                )
+                found.append({"Effect": "Allow", "Action": granted, "Resource": [{"Fn::Sub": resource}]})
     return found

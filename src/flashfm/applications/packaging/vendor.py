@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import flashfm
-from flashfm.applications.packaging.options import Files
+from flashfm.applications.packaging.artefacts import Files
 from flashfm.applications.runtime import Application
 from flashfm.applications.segments import segment_class
 from flashfm.applications.spec import ApplicationSpec
@@ -21,7 +21,7 @@ _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(\[[a-z,]+\])?([^;]*)(;.*)?")
 
 
 def function_files(spec: ApplicationSpec) -> Files:
-    """The files under `flashfm/` that a packaged function of this spec imports; they need no other library at import."""
+    """The files under `flashfm/` that a packaged function imports; they need no other library at import."""
     return _closure(["flashfm.applications.handler", *segment_modules(spec)])
 
 

@@ -8,6 +8,9 @@ from importlib import import_module
 from flashfm.applications.segments.base import Context, Params, Segment
 from flashfm.errors import SpecError
 
+FUNCTION_KIND = "function"
+"""A user's own function; see `flashfm.applications.function`."""
+
 POOL: dict[str, str] = {
     "floating-point": "floating_point:FloatingPoint",
     "matrix-multiplication": "matrix_multiplication:MatrixMultiplication",
@@ -48,6 +51,8 @@ def segment_class(kind: str) -> type[Segment]:
         package, target = "flashfm.applications.segments", POOL[kind]
     elif kind in REAL:
         package, target = "flashfm.applications.real", REAL[kind]
+    elif kind == FUNCTION_KIND:
+        package, target = "flashfm.applications", "function:UserFunction"
     else:
         raise SpecError(f"segment kind {kind!r} is unknown; expected one of {', '.join([*POOL, *REAL])}")
     module, name = target.split(":")
@@ -56,4 +61,4 @@ def segment_class(kind: str) -> type[Segment]:
     return found
 
 
-__all__ = ["POOL", "REAL", "Context", "Params", "Segment", "segment_class"]
+__all__ = ["FUNCTION_KIND", "POOL", "REAL", "Context", "Params", "Segment", "segment_class"]

@@ -16,7 +16,7 @@ KEYS = 64
 class DynamodbWrite(AwsSegment):
     """Write `items` entries of about 160 random bytes, each by its own PutItem.
 
-    Source: Sizeless (Middleware'21), segment "DynamoDB Write"; the number of items, 1 to 8, is ours: no paper states one.
+    Source: Sizeless (Middleware'21), segment "DynamoDB Write"; the number of items is ours: neither paper states one.
     """
 
     kind: ClassVar[str] = "dynamodb-write"
