@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from sphinx.application import Sphinx
+
 import flashfm
 
 project = "flashfm"
@@ -22,3 +26,15 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def setup(app: Sphinx) -> None:
+    """Read docstrings as they are written here, before napoleon does."""
+    app.connect("autodoc-process-docstring", read_docstring, priority=100)
+
+
+def read_docstring(_app: Sphinx, what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
+    """Set `code` as code, and keep napoleon from taking the text before a field's first colon for its type."""
+    lines[:] = [re.sub(r"(?<![`:])`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
+    if what in ("attribute", "data"):
+        lines.insert(0, "")

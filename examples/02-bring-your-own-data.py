@@ -2,8 +2,8 @@
 
     python examples/02-bring-your-own-data.py
 
-A table needs the application, one configuration column and the run time; the platform and everything else may be absent. The
-schema is in docs/data.md.
+A table needs the application, one configuration column and the run time; the platform and everything else may be
+absent. The schema is in docs/data.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from flashfm.datasets.table import MeasurementTable
+from flashfm.datasets import MeasurementTable
 from flashfm.errors import DataFormatError
 
 YOURS = """\

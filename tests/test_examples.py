@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,18 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples"
 SHOWS = {
     "01-generate-and-run.py": ["segments:", "call 3:", "checksums ["],
     "02-bring-your-own-data.py": ["5 rows, 2 pairs", "read back:", "refused: mine.csv: row 2 (line 3)"],
+    "03-your-own-function.py": ["'distinct': 1000"],
 }
 
 
+@cache
 def run(name: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", f"examples/{name}"], cwd=FOLDER.parent, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", f"examples/{name}"],
+        cwd=FOLDER.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

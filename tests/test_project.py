@@ -105,7 +105,9 @@ def api_modules() -> list[str]:
 
 def test_documents_and_examples_import_only_what_the_api_page_documents() -> None:
     texts = [path.read_text() for path in [*DOCUMENTS, *(ROOT / "examples").glob("*.py")]]
-    imported = {name for text in texts for name in re.findall(r"^\s*(?:from|import) (flashfm\.\S+)", text, re.MULTILINE)}
+    imported = {
+        name for text in texts for name in re.findall(r"^\s*(?:from|import) (flashfm\.\S+)", text, re.MULTILINE)
+    }
     assert imported, "expected some example to import something"
     assert sorted(imported - set(api_modules())) == []
 

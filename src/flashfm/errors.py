@@ -12,8 +12,8 @@
     ├── ServiceError           an embedded service (S3, DynamoDB) did not start or answer
     └── PackagingError         deployable artefacts cannot be written
 
-A message says what went wrong, where, what was expected, what came, and how to mend it. The command line prints it as one
-line and exits with the error's `exit_code`; a traceback is always a bug.
+A message says what went wrong, where, what was expected, what came, and how to mend it. The command line prints it as
+one line and exits with the error's `exit_code`; a traceback is always a bug.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ METRICS: tuple[str, ...] = (
 """System metrics of one invocation, after Sizeless (Middleware'21, Table 1), with units in the names.
 
 `heap_used_mb` is resident anonymous memory and `rss_mb` all resident memory, both at the end of the invocation, in
-MiB; `fs_*_bytes` went through read and write system calls; `net_*` are counted by the kernel on the invocation's own TCP
-connections; the rest are differences over the invocation.
+MiB; `fs_*_bytes` went through read and write system calls; `net_*` are counted by the kernel on the invocation's own
+TCP connections; the rest are differences over the invocation.
 """
 
 

@@ -37,8 +37,8 @@ def aws() -> Iterator[EmbeddedAws]:
 def make(tmp_path: Path, aws: EmbeddedAws) -> Iterator[Make]:
     made: list[Segment] = []
 
-    def build(kind: str, *, seed: int = 7, url: str = aws.endpoint_url, namespace: str = "ft-test") -> Segment:
-        made.append(segment_class(kind)(SMALL[kind], Context(tmp_path, namespace, seed, url)))
+    def build(kind: str, *, seed: int = 7, url: str = aws.endpoint_url, **sizes: int) -> Segment:
+        made.append(segment_class(kind)({**SMALL[kind], **sizes}, Context(tmp_path, "ft-test", seed, url)))
         return made[-1]
 
     yield build
@@ -85,7 +85,7 @@ def test_it_runs_in_forks_of_the_process_that_prepared_it(kind: str, make: Make)
     segment.provision()
     segment.prepare()
     children = [fork_and_run(segment) for _ in range(2)]
-    sums = [int(os.fdopen(reader).readline()) for reader, _ in collect(children)]
+    sums = [finish(*child) for child in children]
     assert sums == [segment.run()] * 2
     segment.remove()
 
@@ -104,10 +104,11 @@ def fork_and_run(segment: Segment) -> tuple[int, int]:
     return reader, child
 
 
-def collect(children: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    for _, child in children:
-        assert os.waitpid(child, 0)[1] == 0
-    return children
+def finish(reader: int, child: int) -> int:
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return int(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -210,11 +211,7 @@ def test_patched_sizes() -> None:
 
 
 def test_a_patched_scan_reads_all_pages(make: Make) -> None:
-    SMALL["dynamodb-read"], before = {"items": 10240}, SMALL["dynamodb-read"]
-    try:
-        segment = make("dynamodb-read")
-    finally:
-        SMALL["dynamodb-read"] = before
+    segment = make("dynamodb-read", items=10240)
     segment.provision()
     segment.prepare()
     rng, total = segment.context.rng(), 0

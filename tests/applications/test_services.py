@@ -53,14 +53,14 @@ def gone_within(pid: int, seconds: float) -> bool:
 
 def test_objects_round_trip_with_every_size_and_method(clients: tuple[Any, Any]) -> None:
     s3, _ = clients
-    s3.create_bucket(Bucket="b")
+    s3.create_bucket(Bucket="bucket")
     for size in (0, 1, 100_000, 3_000_000):
-        s3.put_object(Bucket="b", Key="k", Body=b"x" * size)
-        assert s3.head_object(Bucket="b", Key="k")["ContentLength"] == size
-        assert s3.get_object(Bucket="b", Key="k")["Body"].read() == b"x" * size
-    s3.delete_object(Bucket="b", Key="k")
+        s3.put_object(Bucket="bucket", Key="k", Body=b"x" * size)
+        assert s3.head_object(Bucket="bucket", Key="k")["ContentLength"] == size
+        assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"x" * size
+    s3.delete_object(Bucket="bucket", Key="k")
     with pytest.raises(s3.exceptions.NoSuchKey):
-        s3.get_object(Bucket="b", Key="k")
+        s3.get_object(Bucket="bucket", Key="k")
 
 
 def test_one_connection_serves_many_requests(aws: EmbeddedAws) -> None:
@@ -132,7 +132,7 @@ def test_calls_that_moto_refuses_are_refused(clients: tuple[Any, Any]) -> None:
 
 def test_reset_deletes_everything(aws: EmbeddedAws, clients: tuple[Any, Any]) -> None:
     s3, dynamodb = clients
-    s3.create_bucket(Bucket="b")
+    s3.create_bucket(Bucket="bucket")
     dynamodb.create_table(
         TableName="table",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],

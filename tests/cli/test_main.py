@@ -37,7 +37,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
             raise error
 
         module = ModuleType("flashfm.cli.fails")
-        module.command = command  # type: ignore[attr-defined]
+        module.command, module.EXAMPLE = command, ""  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "flashfm.cli.fails", module)
         monkeypatch.setitem(COMMANDS, "fails", "Fail.")
 

@@ -23,5 +23,3 @@ def dog() -> Iterator[Watchdog]:
     dog = Watchdog()
     yield dog
     dog.close()
-
-

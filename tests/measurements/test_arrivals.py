@@ -40,7 +40,7 @@ def test_replay_keeps_every_count_in_its_bin(counts: list[int], bin_s: float, sp
 
 @pytest.mark.parametrize(("rate", "duration"), [(0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0), (1e9, 1e3)])
 def test_senseless_loads_are_refused(rate: float, duration: float) -> None:
-    with pytest.raises(MeasureError, match="load: .* expected"):
+    with pytest.raises(MeasureError, match=r"load: .* expected"):
         exponential(rate, duration, np.random.default_rng(0))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traces_of import groups_of, processes_with
+from traces_of import MARK, groups_of, processes_marked
 
 from flashfm.applications.function import function_spec
 from flashfm.applications.generator import generate_many
@@ -87,7 +87,10 @@ def test_capacity_survives_a_cancelled_wait(cancelled: int) -> None:
 
 
 @pytest.mark.limits
-def test_a_campaign_measures_every_pair_with_services_and_files(backend: Backend, tmp_path: Path) -> None:
+def test_a_campaign_measures_every_pair_with_services_and_files(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, str(tmp_path))
     kinds = {"s3-stream": None, "dynamodb-write": None, "file-read": None, "json-to-yaml": None}
     apps = []
     for app in generate_many(3, 200):
@@ -112,8 +115,7 @@ def test_a_campaign_measures_every_pair_with_services_and_files(backend: Backend
     assert of["json-to-yaml"]["net_rx_bytes"] == 0
     assert of["file-read"]["fs_read_bytes"] > 100_000
     assert not groups_of(os.getpid())
-    assert not processes_with("flashfm.measurements.worker")
-    assert not processes_with("flashfm.applications.aws_server")
+    assert not processes_marked(str(tmp_path))
 
 
 @pytest.mark.limits
@@ -166,7 +168,8 @@ def test_a_stopped_campaign_leaves_nothing_and_goes_on(backend: Backend, tmp_pat
     journal = tmp_path / "data.parquet.journal"
     words = ["--apps", "seed:5/0-3", "--memory", "512,2048", "--invocations", "2", "--least-ms", "0", "--out", str(out)]
     command = [sys.executable, "-m", "flashfm", "measure", *words]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    environment = {**os.environ, MARK: str(tmp_path)}
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, env=environment)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and first.poll() is None:
         if journal.exists() and journal.read_bytes().count(b"\n") > 3:
@@ -180,11 +183,10 @@ def test_a_stopped_campaign_leaves_nothing_and_goes_on(backend: Backend, tmp_pat
     assert first.returncode == (-9 if how is signal.SIGKILL else 130)
     assert b"Traceback" not in errors
     deadline = time.monotonic() + 15
-    while (groups_of(first.pid) or processes_with("flashfm.measurements.worker")) and time.monotonic() < deadline:
+    while (groups_of(first.pid) or processes_marked(str(tmp_path))) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not groups_of(first.pid)
-    assert not processes_with("flashfm.measurements.worker")
-    assert not processes_with("flashfm.applications.aws_server")
+    assert not processes_marked(str(tmp_path))
     second = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert '"rows": 8' in second.stdout
     assert not journal.exists()

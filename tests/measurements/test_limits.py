@@ -1,4 +1,4 @@
-"""Limits by the real kernel; the way that this machine lacks is checked against directories and commands of its shape."""
+"""Limits by the real kernel; ways that this machine lacks are checked by the files and commands that they write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from flashfm.measurements import limits, watchdog
 from flashfm.measurements.limits import Backend, CgroupGroup, CgroupV1, CgroupV2, Limits, Watchdog, detect
 from flashfm.measurements.systemd import SystemdRun, properties
 
-SPIN = "import time\nt=time.perf_counter()\nc=time.process_time()\nwhile time.process_time()-c<{}: pass\nprint(time.perf_counter()-t)"
+SPIN = """
+import time
+t, c = time.perf_counter(), time.process_time()
+while time.process_time() - c < {}: pass
+print(time.perf_counter() - t)
+"""
 
 
 def run(group: limits.Group, code: str) -> subprocess.CompletedProcess[str]:
@@ -53,8 +58,13 @@ def test_shares_divide_a_contended_core(backend: Backend, dog: Watchdog) -> None
     many, few = node.child("many"), node.child("few")
     many.apply(Limits(cpu_shares=900))
     few.apply(Limits(cpu_shares=100))
-    code = f"import os; os.sched_setaffinity(0, {{0}})\n{SPIN.format(5)}".replace("while ", "while time.perf_counter()-t<1 and ")
-    code = code.replace("print(time.perf_counter()-t)", "print(time.process_time()-c)")
+    code = """
+import os, time
+os.sched_setaffinity(0, {0})
+t, c = time.perf_counter(), time.process_time()
+while time.perf_counter() - t < 1: pass
+print(time.process_time() - c)
+"""
     command = [sys.executable, "-I", "-S", "-c", code]
     both = [subprocess.Popen([*g.launcher, *command], stdout=subprocess.PIPE, text=True) for g in (many, few)]
     heavy, light = (float(p.communicate()[0]) for p in both)
@@ -196,7 +206,9 @@ def test_systemd_runs_in_a_scope_and_changes_it(tmp_path: Path, monkeypatch: pyt
     group.remove()
     lines = log.read_text().splitlines()
     unit = f"flashfm-{os.getpid()}-x.scope"
-    assert any(line.startswith("systemd-run --user --scope") and unit in line and "CPUQuota=50%" in line for line in lines)
+    assert any(
+        line.startswith("systemd-run --user --scope") and unit in line and "CPUQuota=50%" in line for line in lines
+    )
     assert any(line.startswith("systemctl --user set-property --runtime") and "CPUQuota=100%" in line for line in lines)
     assert f"systemctl --user stop {unit}" in lines
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
+
+MARK = "FLASHFM_TEST_MARK"
 
 
 def groups_of(pid: int) -> list[Path]:
@@ -11,7 +12,13 @@ def groups_of(pid: int) -> list[Path]:
     return [p for p in Path("/sys/fs/cgroup").rglob(f"flashfm-{pid}-*") if p.is_dir()]
 
 
-def processes_with(word: str) -> list[int]:
-    """Processes whose command line holds a word."""
-    done = subprocess.run(["pgrep", "-f", word], check=False, capture_output=True, text=True)
-    return [int(pid) for pid in done.stdout.split()]
+def processes_marked(mark: str) -> list[str]:
+    """Command lines of processes that were started with `FLASHFM_TEST_MARK=mark` in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found

@@ -7,6 +7,7 @@ says so. Any request but a Scan of a whole table or a Query of a whole partition
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any
@@ -114,8 +115,18 @@ def _page(keyed: list[tuple[Key, Any]], after: Key | None, names: list[str]) -> 
 
 def _plain(value: Any) -> dict[str, Any]:
     """An attribute in DynamoDB's typed JSON."""
-    if value.type in ("S", "N", "BOOL", "NULL"):
-        return {value.type: value.value}
-    found = value.to_json()
-    assert isinstance(found, dict)
-    return found
+    held: Any = value.value
+    if value.type == "L":
+        held = [_plain(each) for each in held]
+    elif value.type == "M":
+        held = {name: _plain(each) for name, each in held.items()}
+    elif value.type == "BS":
+        held = [_text(each) for each in held]
+    elif value.type == "B":
+        held = _text(held)
+    return {value.type: held}
+
+
+def _text(binary: bytes | str) -> str:
+    """Binary data as base64; moto keeps some of it in that form."""
+    return base64.b64encode(binary).decode() if isinstance(binary, bytes) else binary

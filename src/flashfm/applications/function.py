@@ -1,7 +1,7 @@
 """A user's own function as a segment: `FILE.py:NAME`, called as a Lambda or OpenWhisk handler is.
 
-It runs the user's code, so no spec that comes from a file may name it: only `function_spec` makes one, and only the harness's
-own worker accepts it (`ApplicationSpec.from_dict(..., allow_functions=True)`).
+It runs the user's code, so no spec that comes from a file may name it: only `function_spec` makes one, and only the
+harness's own worker accepts it (`ApplicationSpec.from_dict(..., allow_functions=True)`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,7 +50,8 @@ class UserFunction(Segment):
         wants = len(inspect.signature(handler).parameters)
         if wants not in (1, 2):
             raise SpecError(f"{self.params['target']}: takes {wants} arguments; expected (event) or (event, context)")
-        self._call = (lambda: handler(event)) if wants == 1 else (lambda: handler(event, None))
+        arguments = (event,) if wants == 1 else (event, None)
+        self._call: Callable[[], object] = partial(handler, *arguments)
 
     def run(self) -> int:
         """Call the function; the length of its answer as text."""

@@ -62,7 +62,7 @@ class Application:
         for segment in reversed(self.segments):
             try:
                 segment.remove()
-            except Exception as error:  # every segment gets its turn
+            except Exception as error:  # noqa: BLE001  every segment gets its turn
                 first = first or error
         if first is not None:
             raise first

@@ -1,4 +1,4 @@
-"""ApplicationSpec: what an application is made of, as plain data. Dictionaries and JSON in and out; nothing runs here."""
+"""ApplicationSpec: what an application is made of, as plain data. JSON in and out; nothing runs here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class ApplicationSpec:
                 f"application name {self.name!r}: expected 1 to 53 lower-case letters, digits or inner hyphens"
             )
         if not 1 <= len(self.segments) <= MAX_SEGMENTS:
-            raise SpecError(f"application {self.name!r}: expected 1 to {MAX_SEGMENTS} segments, got {len(self.segments)}")
+            raise SpecError(
+                f"application {self.name!r}: expected 1 to {MAX_SEGMENTS} segments, got {len(self.segments)}"
+            )
 
     @property
     def digest(self) -> str:
@@ -80,15 +82,17 @@ class ApplicationSpec:
             if not isinstance(kind, str):
                 raise SpecError(f"{where}: expected a string 'kind', got {_brief(kind)}")
             if kind == FUNCTION_KIND and not allow_functions:
-                raise SpecError(f"{where}: a spec file may not name code to run; measure it with --function FILE.py:NAME")
+                raise SpecError(
+                    f"{where}: a spec file may not name code to run; measure it with --function FILE.py:NAME"
+                )
             known = segment_class(kind).example()
             if set(params) != set(known):
-                raise SpecError(f"{where} ({kind}): expected parameters {sorted(known)}, got {sorted(map(str, params))}")
+                raise SpecError(
+                    f"{where} ({kind}): expected parameters {sorted(known)}, got {sorted(map(str, params))}"
+                )
             for key, value in params.items():
                 if isinstance(value, bool) or not isinstance(value, type(known[key])):
-                    raise SpecError(
-                        f"{where} ({kind}): {key} is {_brief(value)}, expected {type(known[key]).__name__}"
-                    )
+                    raise SpecError(f"{where} ({kind}): {key} is {_brief(value)}, expected {type(known[key]).__name__}")
                 if isinstance(value, int | float) and not 0 < value <= 1e9:
                     raise SpecError(f"{where} ({kind}): {key} is {_brief(value)}, expected a number in (0, 1e9]")
             read.append(SegmentSpec(kind, params))

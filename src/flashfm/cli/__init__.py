@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "apps": "Generate, run, serve, patch and package applications.",
     "data": "List, fetch and look at data sets.",
     "measure": "Measure applications under CPU and memory limits.",
+    "reproduce": "Reproduce data sets, tables and figures.",
     "demo": "Measure three fresh applications and draw their curves.",
 }
 """Sub-command -> its line in `flashfm --help`."""
@@ -24,7 +25,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; raises SystemExit with 0, the error's `exit_code`, 2 for wrong usage, or 130 after Ctrl-C."""
+    """Run the command line; SystemExit with 0, the error's `exit_code`, 2 for wrong usage, or 130 after Ctrl-C."""
     import typer
 
     words = sys.argv[1:] if arguments is None else arguments
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif hasattr(module, "app"):
             root.add_typer(module.app, name=name, help=line, no_args_is_help=True)
         else:
-            root.command(name)(module.command)
+            root.command(name, epilog=module.EXAMPLE)(module.command)
     try:
         root(args=words)
     except FlashError as error:

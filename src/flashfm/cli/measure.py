@@ -24,7 +24,7 @@ EXAMPLE = """Examples:
 
   flashfm measure --check
 
-  flashfm measure --apps seed:0/0-9,airline-booking --memory 128,256,512,1024,2048,3008 --platform lambda --out data.parquet
+  flashfm measure --apps seed:0/0-9,airline-booking --memory 128,256,512,1024,2048,3008 --out data.parquet
 
   flashfm measure --function handler.py:main --event '{"size": 10}' --out mine.parquet
 
@@ -66,7 +66,9 @@ def command(
     from flashfm.measurements.sandbox import InvokePlan
 
     if not apps and not function:
-        raise SpecError("measure: nothing to measure; give --apps, for example --apps seed:0/0-9, or --function, or --check")
+        raise SpecError(
+            "measure: nothing to measure; give --apps, for example --apps seed:0/0-9, or --function, or --check"
+        )
     if platform not in ("lambda", "openwhisk"):
         raise MeasureError(f"--platform is {platform!r}; expected lambda or openwhisk")
     if out.suffix not in (".parquet", ".csv"):
@@ -101,7 +103,7 @@ def command(
             core=None if core < 0 else core,
         )
         try:
-            _run(campaign, runner, journal.path, quiet=as_json)
+            measure_with_progress(campaign, runner, journal.path, quiet=as_json)
         except KeyboardInterrupt:
             _write(runner.measurements(), out)
             done = sum(1 for _ in journal.samples)
@@ -129,7 +131,12 @@ def applications(text: str, functions: list[str] | None = None, event: str = "{}
     for word in filter(None, (part.strip() for part in text.split(","))):
         seed, slash, span = word.removeprefix("seed:").partition("/")
         first, dash, last = span.partition("-")
-        if word.startswith("seed:") and slash and dash and all(x.isdecimal() and len(x) < 10 for x in (seed, first, last)):
+        if (
+            word.startswith("seed:")
+            and slash
+            and dash
+            and all(x.isdecimal() and len(x) < 10 for x in (seed, first, last))
+        ):
             if int(first) > int(last) or int(last) >= 100_000:
                 raise SpecError(f"--apps {word}: expected FIRST <= LAST < 100000")
             found += generate_many(int(seed), int(last) + 1)[int(first) :]
@@ -155,9 +162,17 @@ def _numbers(option: str, text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def _run(campaign: Campaign, runner: Runner, journal: Path, *, quiet: bool) -> None:
+def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, quiet: bool) -> None:
+    """Run a campaign; a bar with the time left, and a line for each bad outcome, unless `quiet`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from flashfm.measurements.campaign import run
 
@@ -179,7 +194,9 @@ def _run(campaign: Campaign, runner: Runner, journal: Path, *, quiet: bool) -> N
         def visited(app: str, sample: Sample) -> None:
             progress.advance(task)
             if sample.outcome != "ok" and not quiet:
-                console.print(f"{app} at {sample.config.memory_mb} MB: {sample.outcome}: {sample.detail}", highlight=False)
+                console.print(
+                    f"{app} at {sample.config.memory_mb} MB: {sample.outcome}: {sample.detail}", highlight=False
+                )
 
         runner.on_visit = visited
         run(runner)
@@ -208,7 +225,11 @@ def _check(as_json: bool) -> None:
     rows = [(b.name, b.available(), b.how) for b in backends()]
     works = [name for name, problem, _ in rows if not problem]
     if as_json:
-        print(json.dumps({"use": works[0] if works else None, "ways": {name: problem or "works" for name, problem, _ in rows}}))
+        print(
+            json.dumps(
+                {"use": works[0] if works else None, "ways": {name: problem or "works" for name, problem, _ in rows}}
+            )
+        )
     else:
         for name, problem, how in rows:
             print(f"{name:12}  {'works' if not problem else f'does not work: {problem}; to use it, {how}'}")
@@ -218,7 +239,7 @@ def _check(as_json: bool) -> None:
         raise LimitsError("no way to set CPU and memory limits works here; what each needs is said above")
 
 
-class _terminate_like_interrupt:  # noqa: N801  reads as what it does
+class _terminate_like_interrupt:
     """SIGTERM stops a campaign as Ctrl-C does: cleanly, with its journal kept."""
 
     def __enter__(self) -> None:
@@ -229,4 +250,5 @@ class _terminate_like_interrupt:  # noqa: N801  reads as what it does
 
     @staticmethod
     def _interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
         signal.raise_signal(signal.SIGINT)

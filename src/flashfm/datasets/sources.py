@@ -56,6 +56,18 @@ def cache_dir() -> Path:
     return platformdirs.user_cache_path("flashfm", appauthor=False) / "data"
 
 
+def find(name: str) -> Path | None:
+    """Where a file of that data set lies, unchecked; None where it lies nowhere.
+
+    Raises:
+        DataError: no data set has that name.
+    """
+    known = source(name)
+    folder = os.environ.get("FLASHFM_DATA")
+    places = ([Path(folder)] if folder else []) + [cache_dir()]
+    return next((place / known.path for place in places if (place / known.path).is_file()), None)
+
+
 def locate(name: str) -> Path:
     """The file of a data set, its SHA-256 checked.
 
@@ -65,16 +77,13 @@ def locate(name: str) -> Path:
         DataFormatError: the file is not the one that the catalogue knows.
     """
     known = source(name)
+    path = find(name)
+    if path is not None:
+        _check_digest(path, known)
+        return path
     folder = os.environ.get("FLASHFM_DATA")
-    for path in ([Path(folder) / known.path] if folder else []) + [cache_dir() / known.path]:
-        if path.is_file():
-            _check_digest(path, known)
-            return path
-    how = (
-        known.note
-        if known.url is None
-        else f"run: flashfm data fetch {name}, or set FLASHFM_DATA to a folder that has it"
-    )
+    fetching = f"run: flashfm data fetch {name}, or set FLASHFM_DATA to a folder that has it"
+    how = known.note if known.url is None else fetching
     looked = f"{folder} and {cache_dir()}" if folder else f"{cache_dir()}; FLASHFM_DATA is not set"
     raise DataMissingError(f"data set {name!r} is not on this machine (looked for {known.path} in {looked}); {how}")
 
@@ -235,14 +244,40 @@ def load_measured() -> MeasurementTable:
     Raises:
         DataMissingError: this copy of the package was built without it.
     """
-    resource = importlib.resources.files("flashfm.datasets") / "measured.parquet"
-    if not resource.is_file():
+    path = measured_file()
+    if path is None:
         raise DataMissingError(
             "the measured data set is not in this copy of flashfm; install a release, or measure your own:"
             " flashfm measure"
         )
-    with importlib.resources.as_file(resource) as path:
-        return MeasurementTable.read(path)
+    return MeasurementTable.read(path)
+
+
+def measured_file() -> Path | None:
+    """Where the data set that ships with flashfm lies; None where this copy was built without it."""
+    path = Path(str(importlib.resources.files("flashfm.datasets") / "measured.parquet"))
+    return path if path.is_file() else None
+
+
+def load_table(name: str, path: str | os.PathLike[str] | None = None) -> MeasurementTable:
+    """The table of a data set by its name: `measured`, or one of the catalogue.
+
+    Args:
+        name: name of the data set.
+        path: a file in its format; absent, it is looked for.
+
+    Raises:
+        DataError: no table has that name.
+        DataMissingError, DataFormatError: see the loader of that data set.
+    """
+    if name == "measured":
+        return load_measured() if path is None else MeasurementTable.read(path)
+    if source(name).kind != "table":
+        raise DataError(f"data set {name!r} is a trace of requests, not a table of measurements")
+    if name == "cloudbandit":
+        return load_cloudbandit(path)
+    platform = "aws-lambda" if name == "sizeless-original" else name
+    return load_sizeless(locate(name) if path is None else path, platform=platform)
 
 
 def _need(raw: pd.DataFrame, columns: list[str], origin: Origin) -> None:

@@ -1,7 +1,7 @@
 """Splits for training and testing: by application, never by row; and the random shots of each pair.
 
-Enters: names. Leaves: names or indices. An application is on one side with all its platforms, and the order in which names
-come changes nothing: row splits leak (CloudBandit: error .134 against .20). No table is read here.
+Enters: names. Leaves: names or indices. An application is on one side with all its platforms, and the order in which
+names come changes nothing: row splits leak (CloudBandit: error .134 against .20). No table is read here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When requests arrive: arrival processes and trace replay. Pure functions of their arguments and an explicit generator."""
+"""When requests arrive: arrival processes and trace replay. Pure functions; randomness is an explicit generator."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ def exponential(rate_per_s: float, duration_s: float, rng: np.random.Generator) 
     Raises:
         MeasureError: a value is not above 0, or more than `MAX_REQUESTS` would arrive.
     """
-    for name, value in (("rate", rate_per_s), ("duration", duration_s)):
-        if not (np.isfinite(value) and value > 0):
-            raise MeasureError(f"load: {name} is {value}; expected a finite number above 0")
-    _check_size(rate_per_s * duration_s)
+    check_load(rate_per_s, duration_s)
     count = rng.poisson(rate_per_s * duration_s)  # given their number, Poisson arrivals are uniform
     return np.sort(rng.uniform(0.0, duration_s, count))
 
@@ -64,6 +61,20 @@ def replay(
     return np.sort((bins + within) * (bin_s / speed))
 
 
+def check_load(rate_per_s: float, duration_s: float) -> None:
+    """Refuse a load that makes no sense.
+
+    Raises:
+        MeasureError: a value is not above 0, or more than `MAX_REQUESTS` would arrive.
+    """
+    for name, value in (("rate", rate_per_s), ("duration", duration_s)):
+        if not (np.isfinite(value) and value > 0):
+            raise MeasureError(f"load: {name} is {value}; expected a finite number above 0")
+    _check_size(rate_per_s * duration_s)
+
+
 def _check_size(requests: float | int) -> None:
     if requests > MAX_REQUESTS:
-        raise MeasureError(f"load: {requests:.3g} requests; expected at most {MAX_REQUESTS}; lower the rate or duration")
+        raise MeasureError(
+            f"load: {requests:.3g} requests; expected at most {MAX_REQUESTS}; lower the rate or duration"
+        )

@@ -1,8 +1,8 @@
 """Measures many applications in many configurations: what runs beside what, in which order, and going on after a stop.
 
-Several applications are measured at once as long as what their limits let them use adds up to less than the machine has
-(`pack`), each with its own embedded services. The configurations of an application are visited in random order, `passes`
-times over, so that a slow spell of the machine does not fall on one configuration alone.
+Several applications are measured at once as long as what their limits let them use adds up to less than the machine
+has (`pack`), each with its own embedded services. The configurations of an application are visited in random order,
+`passes` times over, so that a slow spell of the machine does not fall on one configuration alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flashfm.applications.runtime import Application
 from flashfm.applications.services import EmbeddedAws
 from flashfm.applications.spec import ApplicationSpec
 from flashfm.errors import FlashError, LimitsError, MeasureError
-from flashfm.measurements.arrivals import exponential
+from flashfm.measurements.arrivals import check_load, exponential
 from flashfm.measurements.harness import Sample, aggregate, closed_loop, open_loop
 from flashfm.measurements.journal import Journal
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits, Watchdog
@@ -43,6 +43,9 @@ class OpenLoad:
     """Length in seconds (Sizeless and FLASH: ten minutes)."""
     max_instances: int = 16
     """Most instances at once."""
+
+    def __post_init__(self) -> None:
+        check_load(self.rate_per_s, self.duration_s)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Runner:
     ) -> None:
         cores = sorted(os.sched_getaffinity(0))
         self._campaign, self._journal, self._backend = campaign, journal, backend
-        self.on_visit: Callable[[str, Sample], None] = lambda app, sample: None
+        self.on_visit: Callable[[str, Sample], None] = lambda *_: None
         packed = 0.8 * len(cores) if pack is None else pack
         self._core = cores[-1] if core is None else core
         if self._core not in cores:

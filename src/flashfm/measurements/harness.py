@@ -1,4 +1,4 @@
-"""(instance, configuration, load) -> Sample; samples -> Measurement. Out of memory and the like are outcomes, not exceptions."""
+"""(instance, configuration, load) -> Sample; samples -> Measurement. Bad ends are outcomes, not exceptions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ async def open_loop(
 ) -> Sample:
     """Send requests at given times whatever the answers take, each to an idle instance, as a serverless platform does.
 
-    An instance serves one request at a time. Where none is idle another is started, warmed up with one call, and kept; at
+    An instance serves one request at a time. Where none is idle another is started, warmed up with one call, and
+    kept; at
     `max_instances` requests wait. The run time of a request is that of its invocation, without the wait.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a campaign has measured so far, one JSON line a pass, safe against kill -9: a torn last line is dropped on reading."""
+"""What a campaign has measured so far, one JSON line a pass; a last line that kill -9 tore is dropped on reading."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Journal:
                     f"{self.path}: line {number} is not a journal entry; move the file away or choose another --out"
                 ) from None
             if number == 1 and found != json.loads(json.dumps(header["campaign"])):
-                different = sorted(k for k in {*found, *header["campaign"]} if found.get(k) != header["campaign"].get(k))
+                different = sorted(
+                    k for k in {*found, *header["campaign"]} if found.get(k) != header["campaign"].get(k)
+                )
                 raise MeasureError(
                     f"{self.path}: holds a campaign with other settings ({', '.join(different)}); "
                     "give the same settings to go on with it, or choose another --out"

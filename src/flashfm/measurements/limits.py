@@ -1,7 +1,8 @@
 """CPU and memory limits by the kernel: one `Group` of processes, three ways to have one.
 
-`detect()` tries cgroup v1, cgroup v2 and systemd-run in turn, really setting a limit, and says why a way does not work. Every
-group is registered with the watchdog process before it exists, so that none outlives the measuring process.
+`detect()` tries cgroup v1, cgroup v2 and systemd-run in turn, really setting a limit, and says why a way does not
+work. Every group is registered with the watchdog process before it exists, so that none outlives the measuring
+process.
 """
 
 from __future__ import annotations
@@ -173,11 +174,13 @@ class CgroupGroup(Group):
 
     @property
     def launcher(self) -> list[str]:
+        """Command prefix that joins the group; see `Group`."""
         procs = [str(d / "cgroup.procs") for d in dict.fromkeys(self.directories.values())]
         script = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 97; shift; done; shift; exec "$@"'
         return ["/bin/sh", "-c", script, "sh", *procs, "--"]
 
     def apply(self, limits: Limits) -> None:
+        """Change the limits; see `Group`."""
         cpu, memory = self.directories["cpu"], self.directories["memory"]
         quota = None if limits.cpu_quota is None else max(1000, round(limits.cpu_quota * limits.period_us))
         bytes_ = None if limits.memory_mb is None else limits.memory_mb << 20
@@ -204,6 +207,7 @@ class CgroupGroup(Group):
             _write(file, value)
 
     def oom_kills(self) -> int:
+        """Processes killed at the memory limit so far."""
         name = "memory.events" if self._v2 else "memory.oom_control"
         with contextlib.suppress(OSError):
             for line in (self.directories["memory"] / name).read_text().splitlines():
@@ -212,11 +216,13 @@ class CgroupGroup(Group):
         return 0
 
     def child(self, name: str) -> CgroupGroup:
+        """A group within this one."""
         if self._v2:
             _write(self.directories["cpu"] / "cgroup.subtree_control", "+cpu +memory")
         return CgroupGroup({k: d / name for k, d in self.directories.items()}, self._dog, v2=self._v2)
 
     def remove(self) -> None:
+        """Kill what runs in the group and remove it."""
         for directory in dict.fromkeys(self.directories.values()):
             if watchdog.remove_cgroup(directory):
                 self._dog.forget("cgroup", str(directory))
@@ -232,6 +238,7 @@ class _Cgroups(Backend):
         """Directory for our groups in each hierarchy; raises LimitsError where there is none."""
 
     def available(self) -> str:
+        """Empty, or why systemd-run does not work here."""
         dog = Watchdog()
         try:
             group = self.root(dog)
@@ -247,6 +254,7 @@ class _Cgroups(Backend):
             dog.close()
 
     def root(self, dog: Watchdog) -> CgroupGroup:
+        """The outermost group of this process."""
         bases = self._bases()
         for base in bases.values():
             _sweep(base)
@@ -288,8 +296,12 @@ class CgroupV2(_Cgroups):
             raise LimitsError("no cgroup v2 hierarchy is mounted")
         have = set((base / "cgroup.controllers").read_text().split())
         if not {"cpu", "memory"} <= have:
-            raise LimitsError(f"{base}: expected the controllers cpu and memory, got {', '.join(sorted(have)) or 'none'}")
-        if (base / "cgroup.type").exists():  # not the root: processes may not sit beside groups that share its resources
+            raise LimitsError(
+                f"{base}: expected the controllers cpu and memory, got {', '.join(sorted(have)) or 'none'}"
+            )
+        if (
+            base / "cgroup.type"
+        ).exists():  # not the root: processes may not sit beside groups that share its resources
             own = base / f"{PREFIX}supervisor"
             try:
                 own.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ STARTUP_TIMEOUT_S = 120.0
 SINGLE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")}
 
 
-class InstanceEnded(Exception):  # noqa: N818  an outcome, not a fault of the harness
+class InstanceEnded(Exception):
     """The instance cannot answer any more, or answered with an error."""
 
     def __init__(self, outcome: Outcome, detail: str) -> None:

@@ -43,12 +43,14 @@ class SystemdGroup(Group):
 
     @property
     def launcher(self) -> list[str]:
+        """Command prefix that joins the group; see `Group`."""
         self._started = True
         options = [part for value in properties(self._limits) for part in ("-p", value)]
         naming = ["--scope", "--quiet", "--collect", f"--slice={self._slice}.slice", f"--unit={self._unit}"]
         return ["systemd-run", *self._manager, *naming, *options, "--"]
 
     def apply(self, limits: Limits) -> None:
+        """Change the limits; see `Group`."""
         self._limits = limits
         if not self._started:
             return
@@ -58,6 +60,7 @@ class SystemdGroup(Group):
             raise LimitsError(f"{self._unit}: systemctl set-property failed: {done.stderr.strip()}")
 
     def oom_kills(self) -> int:
+        """Processes killed at the memory limit so far."""
         command = ["systemctl", *self._manager, "show", "--property=ControlGroup", "--value", self._unit]
         path = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
         events = Path(f"/sys/fs/cgroup{path}/memory.events")
@@ -66,9 +69,11 @@ class SystemdGroup(Group):
         return next((int(x.split()[1]) for x in events.read_text().splitlines() if x.startswith("oom_kill ")), 0)
 
     def child(self, name: str) -> SystemdGroup:
+        """A group within this one."""
         return SystemdGroup(f"{self._name}-{name}", self._dog, user=self._user, slice_name=self._name)
 
     def remove(self) -> None:
+        """Kill what runs in the group and remove it."""
         if self._started:
             watchdog.stop_unit(self._mark)
         self._dog.forget("unit", self._mark)
@@ -81,6 +86,7 @@ class SystemdRun(Backend):
     how = "log in with a systemd user session whose cpu controller is delegated"
 
     def available(self) -> str:
+        """Empty, or why systemd-run does not work here."""
         if shutil.which("systemd-run") is None:
             return "systemd-run is not installed"
         dog = Watchdog()
@@ -94,4 +100,5 @@ class SystemdRun(Backend):
             dog.close()
 
     def root(self, dog: Watchdog) -> SystemdGroup:
+        """The outermost group of this process."""
         return SystemdGroup(f"{PREFIX}{os.getpid()}", dog, user=os.geteuid() != 0, slice_name="flashfm")

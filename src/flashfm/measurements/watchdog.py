@@ -1,14 +1,14 @@
 """Cleans up after a measuring process, also after kill -9: a child that outlives it and acts when their pipe closes.
 
-Standard library only, and no import of flashfm: it is started as a plain script (`python -I -S watchdog.py`) in a session
-of its own. Each line on its standard input registers (`+KIND PATH`) or forgets (`-KIND PATH`) one thing:
+Standard library only, and no import of flashfm: it is started as a plain script (`python -I -S watchdog.py`) in a
+session of its own. Each line on its standard input registers (`+KIND PATH`) or forgets (`-KIND PATH`) one thing:
 
 - `cgroup DIR`: kill every process in DIR and below, then remove the directories;
 - `tree DIR`: delete the directory tree;
 - `unit NAME`: stop the systemd unit (`user:NAME` for one of the user's own manager).
 
-At the end of input it removes what is still registered, last first. `remove_cgroup` is used by the measuring process too, so
-there is one way to remove a group.
+At the end of input it removes what is still registered, last first. `remove_cgroup` is used by the measuring process
+too, so there is one way to remove a group.
 """
 
 from __future__ import annotations

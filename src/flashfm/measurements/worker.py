@@ -1,7 +1,8 @@
 """The process under limits: prepares an application at full speed, then forks a fresh child for each configuration.
 
-Runs as `python -m flashfm.measurements.worker` and talks JSON lines with `sandbox.py` in lock-step: one command in on standard
-input, its replies out on what was standard output; whatever the application itself prints goes to standard error. Commands:
+Runs as `python -m flashfm.measurements.worker` and talks JSON lines with `sandbox.py` in lock-step: one command in on
+standard input, its replies out on what was standard output; whatever the application itself prints goes to standard
+error. Commands:
 
 ===========  =====================================================  ===========================================
 ``load``     spec, workdir, endpoint, deployment                    ``{"ok"}``
@@ -11,8 +12,8 @@ input, its replies out on what was standard output; whatever the application its
 ``end``      (the child leaves)                                     ``{"ended": 0}`` from the parent
 ===========  =====================================================  ===========================================
 
-A call that raises is answered by ``{"error": text}``. When a child dies the parent says ``{"ended": -signal}`` whatever was
-asked. The parent leaves at the end of input, and the kernel kills it if the measuring process dies.
+A call that raises is answered by ``{"error": text}``. When a child dies the parent says ``{"ended": -signal}``
+whatever was asked. The parent leaves at the end of input, and the kernel kills it if the measuring process dies.
 """
 
 from __future__ import annotations

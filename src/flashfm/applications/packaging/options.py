@@ -56,6 +56,6 @@ class PackageOptions:
             )
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
+def _check(name: str, value: int | float, low: int | float, high: int | float) -> None:
     if not low <= value <= high:
         raise PackagingError(f"package option {name}: {value}; expected a number in [{low}, {high}]")

@@ -71,13 +71,20 @@ def _closure(roots: Iterable[str]) -> Files:
         if name in seen:
             continue
         seen.add(name)
-        path = _source(name)
-        if path is None:
-            raise PackagingError(f"package: the source of {name} is not in {_ROOT}; reinstall flashfm")
-        content = path.read_bytes()
-        files[f"flashfm/{path.relative_to(_ROOT).as_posix()}"] = content
-        waiting += [name.rpartition(".")[0], *_imports(ast.parse(content))]
+        path, content, imports = _module(name)
+        files[path] = content
+        waiting += [name.rpartition(".")[0], *imports]
     return dict(sorted(files.items()))
+
+
+@cache
+def _module(name: str) -> tuple[str, bytes, tuple[str, ...]]:
+    """Path in a package, source and imports of a module of flashfm."""
+    path = _source(name)
+    if path is None:
+        raise PackagingError(f"package: the source of {name} is not in {_ROOT}; reinstall flashfm")
+    content = path.read_bytes()
+    return f"flashfm/{path.relative_to(_ROOT).as_posix()}", content, tuple(_imports(ast.parse(content)))
 
 
 def _stub() -> bytes:

@@ -57,7 +57,8 @@ def segment_class(kind: str) -> type[Segment]:
         raise SpecError(f"segment kind {kind!r} is unknown; expected one of {', '.join([*POOL, *REAL])}")
     module, name = target.split(":")
     found = getattr(import_module(f"{package}.{module}"), name)
-    assert isinstance(found, type) and issubclass(found, Segment)
+    assert isinstance(found, type)
+    assert issubclass(found, Segment)
     return found
 
 

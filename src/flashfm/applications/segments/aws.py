@@ -87,14 +87,14 @@ def own_client(context: Context, service: str, task: str) -> Iterator[Any]:
 @contextmanager
 def forgiving(context: Context) -> Iterator[None]:
     """Let pass that a resource is gone, or with it the whole service at an `endpoint_url`; raise everything else."""
-    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
     try:
         yield
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") not in _GONE:
             raise
-    except HTTPClientError:  # refused, closed, timed out
+    except (ConnectionError, HTTPClientError):  # refused, timed out, closed
         if context.endpoint_url is None:
             raise
 

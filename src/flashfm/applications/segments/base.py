@@ -1,7 +1,7 @@
 """The interface of a segment: the smallest piece of an application that does real work.
 
-A deployment is provisioned once (tables, buckets, files outside the function), then any number of instances are prepared
-(libraries, clients, inputs) and run, then the deployment is removed.
+A deployment is provisioned once (tables, buckets, files outside the function), then any number of instances are
+prepared (libraries, clients, inputs) and run, then the deployment is removed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Context:
 
 
 class Segment(ABC):
-    """One piece of real work. Subclasses state their sizes, inputs and services; see the module docstring for the order."""
+    """One piece of real work. Subclasses state their sizes, inputs and services; the module docstring has the order."""
 
     kind: ClassVar[str]
     """Name in specs, lower case with hyphens."""
@@ -58,7 +58,7 @@ class Segment(ABC):
     @classmethod
     @abstractmethod
     def draw(cls, rng: random.Random) -> dict[str, int | float | str]:
-        """Draw sizes. Uses `rng.random()` only: the one method whose stream Python keeps across versions and machines."""
+        """Draw sizes from `rng.random()` alone, the one method whose stream Python keeps across versions."""
 
     @classmethod
     def example(cls) -> dict[str, int | float | str]:
@@ -68,19 +68,20 @@ class Segment(ABC):
     @classmethod
     def patched(cls, params: Params) -> dict[str, int | float | str] | None:
         """Sizes after the paper's update scenario (appendix A.4) for this kind of work; None where none names it."""
+        del params
         return None
 
-    def provision(self) -> None:
+    def provision(self) -> None:  # noqa: B027  most segments have nothing outside
         """Create what lives outside the function: tables, buckets, files. Called once a deployment."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  as above
         """Import libraries, make clients and inputs for this instance. Called once before the first `run`."""
 
     @abstractmethod
     def run(self) -> int:
         """Do the work once; returns a checksum or size of the result, so that nothing can be skipped."""
 
-    def remove(self) -> None:
+    def remove(self) -> None:  # noqa: B027  as above
         """Delete what `provision` made. Safe to call twice, and after a `provision` that failed half-way."""
 
 

@@ -1,0 +1,228 @@
+"""The measured data set: its campaigns, its table and card, and how far its figures can be trusted.
+
+`collect` runs the campaigns (about an hour and a half on two cores; it goes on where it was stopped), `combine` makes
+of their tables the one that ships with the package, and `assess` computes the repeat noise, the effect of measuring
+side by side, and the slow-down of CPU-bound applications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flashfm.applications.generator import generate_many
+from flashfm.applications.segments import REAL
+from flashfm.applications.spec import ApplicationSpec
+from flashfm.datasets.table import MeasurementTable
+from flashfm.experiments.results import Row, commit
+from flashfm.measurements.campaign import Campaign, Runner, run
+from flashfm.measurements.journal import Journal
+from flashfm.measurements.limits import detect
+from flashfm.measurements.machine import describe
+from flashfm.measurements.platforms import MB_PER_VCPU, Lambda, OpenWhisk, Platform
+from flashfm.measurements.sandbox import InvokePlan
+
+SEED = 0
+"""Seed of the generated applications and of the order of visits."""
+CPU_BOUND = 0.95
+"""Share of run time spent on the CPU at 3,008 MB from which an application counts as CPU-bound."""
+LIMITS = (
+    "One virtual machine on a shared host: its speed wavers by up to a factor of two within a second, and that "
+    "is most of the repeat noise.",
+    "An instance runs one thread, so sizes above 1,769 MB differ from it in memory only.",
+    "S3 and DynamoDB are moto on loopback: latencies are those of its CPU time, not of a network.",
+    "A scan of DynamoDB is answered by a fast path of our own server, since moto's takes a quarter of a second.",
+    "Files lie on a virtual disk; reads bypass the page cache, but not the host's.",
+    "Cold starts are not measured: an instance is called once before it is measured.",
+    "Memory is charged from the first byte of the process, interpreter included, so small sizes may be out of memory.",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One campaign of the data set."""
+
+    name: str
+    campaign: Campaign
+    pack: float | None
+    """Cores that runs side by side may fill; 0 is one at a time."""
+    shipped: bool
+    """Whether its rows are in the data set, or serve only to assess it."""
+
+
+def parts(*, generated: int = 400, shared: int = 150, repeated: int = 20, pack: float = 1.5) -> list[Part]:
+    """The campaigns.
+
+    Args:
+        generated: generated applications on platform `lambda`.
+        shared: how many of them also on `openwhisk`, with one and with three neighbours.
+        repeated: how many of them are measured again, packed as before and one at a time.
+        pack: cores that runs on `lambda` may fill side by side.
+    """
+    apps = generate_many(SEED, generated)
+    real = [_real(name) for name in REAL]
+    once = InvokePlan(count=10)
+    twice = InvokePlan(count=6, least_ms=500.0)
+
+    def part(name: str, chosen: list[ApplicationSpec], where: Platform, cores: float | None, shipped: bool) -> Part:
+        plan, passes = (twice, 2) if isinstance(where, Lambda) else (once, 1)
+        configs = tuple(where.configs(None, None))
+        return Part(name, Campaign(tuple(chosen), where, configs, plan, passes=passes, seed=SEED), cores, shipped)
+
+    found = [
+        part("lambda", apps, Lambda(), pack, True),
+        part("real", real, Lambda(), pack, True),
+        part("repeat", apps[:repeated], Lambda(), pack, False),
+        part("alone", apps[:repeated], Lambda(), 0.0, False),
+    ]
+    for neighbours in (1, 3):
+        where = OpenWhisk(neighbours)
+        found.append(part(f"openwhisk-{neighbours}", apps[:shared], where, None, True))
+        found.append(part(f"real-openwhisk-{neighbours}", real, where, None, True))
+    return found
+
+
+def collect(chosen: list[Part], folder: Path, *, on_visit: Callable[[Part, int, int], None] = lambda *_: None) -> None:
+    """Run the campaigns whose tables are not in `folder` yet, each with its journal beside its table.
+
+    Args:
+        chosen: what `parts` gives.
+        folder: where tables go; created if absent.
+        on_visit: called with the campaign, visits done and visits in all.
+
+    Raises:
+        FlashError: limits cannot be had, or a file cannot be written; the next call goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    backend = detect()
+    for part in chosen:
+        table = folder / f"{part.name}.parquet"
+        if table.exists():
+            continue
+        with Journal(folder / f"{table.name}.journal", part.campaign.settings()) as journal:
+            runner = Runner(part.campaign, journal, backend, pack=part.pack)
+
+            def visited(app: str, sample: object, part: Part = part, runner: Runner = runner) -> None:
+                del app, sample
+                on_visit(part, part.campaign.visits - runner.left, part.campaign.visits)
+
+            runner.on_visit = visited
+            run(runner)
+            MeasurementTable.from_measurements(runner.measurements()).write(table)
+        journal.path.unlink()
+
+
+def combine(chosen: list[Part], folder: Path, *, date: str, noise: dict[str, float]) -> MeasurementTable:
+    """One table of all shipped campaigns, with its card.
+
+    Args:
+        chosen: what `parts` gives.
+        folder: where `collect` put their tables.
+        date: when they were measured, for the card.
+        noise: how far a repeated measurement is off, for the card; see `noise_of`.
+    """
+    shipped = [part for part in chosen if part.shipped]
+    frames = [_read(folder, part).assign(cpu_shares=lambda f: f.get("cpu_shares")) for part in shipped]
+    frame = pd.concat([f.dropna(axis=1, how="all") for f in frames], ignore_index=True)
+    frame = frame.sort_values(["platform", "app", "memory_mb", "cpu_shares"], ignore_index=True)
+    for column in frame.columns:
+        if frame[column].dtype == "float64":
+            frame[column] = frame[column].round(5)
+    card: dict[str, Any] = {
+        "title": "Generated and hand-written serverless applications under real CPU and memory limits",
+        "date": date,
+        "command": "flashfm reproduce measured",
+        "commit": commit(),
+        "seeds": [SEED],
+        "machine": describe(),
+        "platforms": {
+            "lambda": f"CPU quota memory/{MB_PER_VCPU} vCPU over 20 ms; six sizes",
+            "openwhisk-N": "memory and CPU shares on one core against N busy neighbours of 256 shares each",
+        },
+        "campaigns": {p.name: {**p.campaign.settings(), "apps": len(p.campaign.apps), "pack": p.pack} for p in chosen},
+        "noise": noise,
+        "limits": list(LIMITS),
+        "licence": "Apache-2.0",
+    }
+    return MeasurementTable.from_frame(frame, card=card)
+
+
+def assess(chosen: list[Part], folder: Path) -> tuple[list[Row], dict[str, Any]]:
+    """Repeat noise, effect of packing, and slow-down of CPU-bound applications, as rows and what they rest on."""
+    tables = {part.name: _read(folder, part) for part in chosen if part.name in ("lambda", "repeat", "alone")}
+    rows, more = [], {}
+    for name, method in (("repeat", "the same campaign again"), ("alone", "one application at a time")):
+        compared = agreement(tables["lambda"], tables[name])
+        rows.append(_summary(f"lambda, {method}", "APE", compared.groupby("app")["ape"].mean(), len(compared)))
+        rows.append(_summary(f"lambda, {method}", "log ratio", compared.groupby("app")["log"].mean(), len(compared)))
+        more[f"{name}_mape_by_memory_mb"] = {
+            str(size): round(float(v), 4) for size, v in compared.groupby("memory_mb")["ape"].mean().items()
+        }
+    more["packing_log_ratio_95"] = _interval(tables["lambda"], tables["alone"], tables["repeat"])
+    slow = slowdowns(tables["lambda"])
+    rows.append(_summary("lambda, CPU-bound", "slow-down 1024 to 128 MB / 8", slow["ratio"] / 8, len(slow)))
+    rows.append(_summary("lambda, CPU-bound", "the same at equal CPU time", slow["ratio_at_equal_cpu"] / 8, len(slow)))
+    return rows, more
+
+
+def noise_of(rows: list[Row]) -> dict[str, float]:
+    """The floor under every model of these data, out of the rows of `assess`: error of one measurement against another."""
+    repeat = next(row for row in rows if row.metric == "APE" and "again" in row.method)
+    return {"repeat_mape": round(repeat.mean, 4), "repeat_median_ape": round(repeat.median, 4)}
+
+
+def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Run times of pairs and sizes that both tables hold: absolute percentage error and log ratio of the second."""
+    key = ["app", "memory_mb"]
+    both = first[first.outcome == "ok"].merge(second[second.outcome == "ok"], on=key, suffixes=("", "_again"))
+    ratio = both.runtime_ms_again / both.runtime_ms
+    return both[key].assign(ape=(1 / ratio - 1).abs(), log=np.log(ratio))
+
+
+def slowdowns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Run time at 128 MB over that at 1,024 MB, for applications whose run time at 3,008 MB is CPU time.
+
+    `ratio_at_equal_cpu` divides each run time by its own CPU time first, which takes out how fast the machine was
+    just then.
+    """
+    ok = frame[(frame.outcome == "ok") & (frame.platform == "lambda")]
+    cpu = ok.user_cpu_ms_mean + ok.system_cpu_ms_mean
+    wide = ok.assign(cpu=cpu, stretch=ok.runtime_ms / cpu).pivot(index="app", columns="memory_mb")
+    bound = (wide["cpu"][3008] / wide["runtime_ms"][3008]) > CPU_BOUND
+    wide = wide[bound].dropna(subset=[("runtime_ms", 128), ("runtime_ms", 1024)])
+    return pd.DataFrame(
+        {
+            "ratio": wide["runtime_ms"][128] / wide["runtime_ms"][1024],
+            "ratio_at_equal_cpu": wide["stretch"][128] / wide["stretch"][1024],
+        }
+    )
+
+
+def _interval(first: pd.DataFrame, alone: pd.DataFrame, repeat: pd.DataFrame) -> dict[str, float]:
+    """Bootstrap over applications: mean log ratio of alone to packed, less that of the repeat to the first."""
+    moved = agreement(first, alone).groupby("app")["log"].mean() - agreement(first, repeat).groupby("app")["log"].mean()
+    rng = np.random.default_rng(0)
+    values = moved.dropna().to_numpy()
+    means = rng.choice(values, (10_000, values.size)).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"mean": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _summary(method: str, metric: str, values: pd.Series, queries: int) -> Row:
+    spread = float(values.std()) if len(values) > 1 else 0.0
+    return Row("measured", method, metric, float(values.mean()), float(values.median()), spread, len(values), queries)
+
+
+def _read(folder: Path, part: Part) -> pd.DataFrame:
+    return MeasurementTable.read(folder / f"{part.name}.parquet").frame
+
+
+def _real(name: str) -> ApplicationSpec:
+    from flashfm.applications.catalogue import real_application
+
+    return real_application(name)

@@ -1,0 +1,80 @@
+"""Result files: `results/NAME.json`, one schema for all, and the Markdown table made from such a file alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import flashfm
+from flashfm.errors import DataError
+from flashfm.measurements.machine import describe
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure with its spread."""
+
+    dataset: str
+    method: str
+    metric: str
+    mean: float
+    median: float
+    sd: float
+    """Standard deviation over pairs, or over splits where there are splits."""
+    n_pairs: int
+    n_queries: int
+    shots: int | None = None
+    split: str | None = None
+    seconds: float | None = None
+
+
+def write(path: Path, *, command: str, protocol: str, seeds: list[int], rows: list[Row], more: dict[str, Any]) -> None:
+    """Write a result file; `more` holds what the rows rest on.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    content = {
+        "name": path.stem,
+        "commit": commit(),
+        "command": command,
+        "machine": describe(),
+        "protocol": protocol,
+        "seeds": seeds,
+        "rows": [asdict(row) for row in rows],
+        **more,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot write results: {error.strerror}") from None
+
+
+def markdown(path: Path) -> str:
+    """The rows of a result file as a Markdown table."""
+    rows = json.loads(path.read_text())["rows"]
+    names = [n for n in ("dataset", "method", "shots", "split", "metric") if any(r[n] is not None for r in rows)]
+    names += ["mean", "median", "sd", "n_pairs", "n_queries"]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def commit() -> str:
+    """Commit of this source tree, or the version where it is installed without one."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or flashfm.__version__
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.3g}"
+    return "–" if value is None else str(value)

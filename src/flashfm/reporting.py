@@ -1,0 +1,293 @@
+"""Pictures: run time against memory, and request rates over time. The only module that uses matplotlib.
+
+Enters: canonical frames and traces. Leaves: a PNG or SVG file, by suffix, 1200 x 700 pixels unless told. Colours are
+those of Okabe and Ito, which colour-blind people can tell apart; curves are labelled where they end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from flashfm.datasets.files import write_whole
+from flashfm.datasets.rate_trace import RateTrace
+from flashfm.errors import DataError
+from flashfm.records import Outcome
+
+PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours, the most distinct first."""
+MARKERS = "osD^vP"
+CPU_BOUND, IO_BOUND = 0.8, 0.2
+"""Shares of CPU time in the run time from which, and up to which, an application is called so."""
+SIZE_PX = (1200, 700)
+MAX_PANELS = 4
+"""Traces drawn below each other; more are named in the caption."""
+_POINTS = 1200
+"""Bins of a drawn trace; longer ones are averaged, with their extremes shaded."""
+_GREY = "#6e6e6e"
+_STYLE: dict[Any, Any] = {
+    "font.size": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "svg.hashsalt": "flashfm",
+    "svg.fonttype": "none",
+}
+
+
+def representative_apps(frame: pd.DataFrame) -> dict[str, str]:
+    """A CPU-bound, a mixed and an I/O-bound application of a table: kind -> name, fewer where there are fewer.
+
+    What counts is the share of CPU time in the run time at the largest memory size, where no quota holds back: the
+    largest of at least `CPU_BOUND`, the one next to one half, and the smallest of at most `IO_BOUND`.
+
+    Raises:
+        DataError: the table has no memory sizes or no CPU times.
+    """
+    needed = ["memory_mb", "user_cpu_ms_mean", "system_cpu_ms_mean"]
+    absent = [column for column in needed if column not in frame]
+    if absent:
+        raise DataError(
+            f"cannot tell CPU-bound from I/O-bound without the column {absent[0]!r}; name applications yourself"
+        )
+    ok = frame[frame["outcome"] == Outcome.OK.value].dropna(subset=needed)
+    largest = ok.sort_values("memory_mb").groupby("app", sort=True).tail(1)
+    cpu = largest["user_cpu_ms_mean"] + largest["system_cpu_ms_mean"]
+    share = pd.Series((cpu / largest["runtime_ms"]).to_numpy(), index=largest["app"]).sort_index()
+    if share.empty:
+        raise DataError("no application of the table ended well with its CPU time measured; name applications yourself")
+    chosen = {
+        "CPU-bound": share[share >= CPU_BOUND].nlargest(1),
+        "mixed": share[(share > IO_BOUND) & (share < CPU_BOUND)].sub(0.5).abs().nsmallest(1),
+        "I/O-bound": share[share <= IO_BOUND].nsmallest(1),
+    }
+    return {kind: str(found.index[0]) for kind, found in chosen.items() if len(found)}
+
+
+def runtime_curves(
+    frame: pd.DataFrame,
+    apps: Sequence[str] | Mapping[str, str],
+    path: str | os.PathLike[str],
+    *,
+    platform: str | None = None,
+    title: str = "Run time against memory size",
+    size_px: tuple[int, int] = SIZE_PX,
+) -> Path:
+    """Draw run time against memory on log-log axes, with the ideal: half the time for twice the memory.
+
+    Args:
+        frame: rows of a MeasurementTable with `memory_mb`.
+        apps: names, or kind -> name (see `representative_apps`); at most six. The ideal starts at the first.
+        path: `.png` or `.svg`.
+        platform: which platform; absent, the one with most rows of these applications.
+        title: the headline.
+        size_px: width and height.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: no memory sizes, an application that is not there, too many of them, another suffix, or the file
+            cannot be written.
+    """
+    kinds = dict(apps) if isinstance(apps, Mapping) else dict(zip(apps, apps, strict=True))
+    if not 1 <= len(kinds) <= len(PALETTE):
+        raise DataError(f"{len(kinds)} applications to draw, expected 1 to {len(PALETTE)}")
+    if "memory_mb" not in frame:
+        raise DataError("run time against memory needs the column 'memory_mb'")
+    rows = frame[frame["app"].isin(list(kinds.values()))]
+    if "platform" in rows and not rows.empty:
+        platform = platform or str(rows["platform"].mode().iloc[0])
+        rows = rows[rows["platform"] == platform]
+    curves = {}
+    for kind, app in kinds.items():
+        of_app = rows[rows["app"] == app].sort_values("memory_mb")
+        if not (of_app["outcome"] == Outcome.OK.value).any():
+            raise DataError(
+                f"application {app!r} has no row that ended well" + (f" on {platform!r}" if platform else "")
+            )
+        curves[app if kind == app else f"{app}\n{kind}"] = of_app
+
+    figure, axes = _figure(size_px)
+    ends = [_draw_curve(axes, of_app, i) for i, of_app in enumerate(curves.values())]
+    ok = rows[rows["outcome"] == Outcome.OK.value]
+    sizes = np.unique(rows["memory_mb"].to_numpy(dtype="float64"))
+    _draw_ideal(axes, next(iter(curves.values())), float(ok["runtime_ms"].min()))
+    axes.set(xscale="log", yscale="log", ylabel="mean run time", xlabel="memory size (MB)")
+    axes.set_title(title, loc="left", fontsize=18, pad=14)
+    axes.set_ylim(float(ok["runtime_ms"].min()) / 1.5, float(ok["runtime_ms"].max()) * 1.35)
+    _plain_ticks(axes, sizes)
+    _end_labels(axes, list(curves), ends, float(sizes[-1]))
+    spread = ok.get("runtime_cov", pd.Series(dtype="float64")).notna().any()
+    notes = [f"platform: {platform}"] * bool(platform) + ["shade: one standard deviation of invocations"] * bool(spread)
+    _footnote(figure, "; ".join(notes))
+    return _save(figure, path)
+
+
+def rate_curves(
+    traces: Sequence[RateTrace], path: str | os.PathLike[str], *, title: str = "", size_px: tuple[int, int] = SIZE_PX
+) -> Path:
+    """Draw the request rate of each trace over time, below each other.
+
+    A long trace is averaged over equal stretches; the shade reaches from the lowest to the highest bin in each.
+
+    Raises:
+        DataError: no trace, another suffix, or the file cannot be written.
+    """
+    if not traces:
+        raise DataError("no trace to draw")
+    shown = traces[:MAX_PANELS]
+    figure, panels = _figure(size_px, rows=len(shown))
+    averaged: list[str] = []
+    for i, (trace, axes) in enumerate(zip(shown, panels, strict=True)):
+        times, mean, low, high = _envelope(trace)
+        unit, seconds = ("days", 86_400.0) if trace.duration_s > 2 * 86_400 else ("hours", 3600.0)
+        unit, seconds = (unit, seconds) if trace.duration_s > 2 * 3600 else ("minutes", 60.0)
+        color = PALETTE[1]
+        if len(mean) < len(trace):
+            axes.fill_between(times / seconds, low, high, color=color, alpha=0.22, linewidth=0)
+            stretch = f"{2 * times[0] / 60:.3g} minutes" if times[0] > 60 else f"{2 * times[0]:.3g} s"
+            averaged = [f"line: mean over {stretch}; shade: lowest to highest {trace.bin_s:g} s"]
+        axes.plot(times / seconds, mean, color=color, linewidth=1.4)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, trace.duration_s / seconds)
+        axes.set_ylabel("requests/s")
+        name = trace.name if len(trace.name) <= 60 else trace.name[:57] + "…"
+        headline = title if title and i == 0 else name
+        note = f"{trace.total:,} requests in {trace.duration_s / seconds:.3g} {unit}"
+        axes.set_title(headline, loc="left", fontsize=18 if len(shown) == 1 else 12, pad=12 if len(shown) == 1 else 6)
+        axes.annotate(note, (1, 1), xycoords="axes fraction", ha="right", va="bottom", color=_GREY, fontsize=12)
+        if i == len(shown) - 1:
+            axes.set_xlabel(f"{unit} since the start")
+    more = [f"{len(traces) - len(shown)} more traces are not drawn"] * (len(traces) > len(shown))
+    _footnote(figure, "; ".join(averaged + more))
+    return _save(figure, path)
+
+
+def _figure(size_px: tuple[int, int], rows: int = 0) -> tuple[Any, Any]:
+    """A figure with one axes, or with `rows` of them, without any global state."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(size_px[0] / 100, size_px[1] / 100), dpi=100, layout="constrained")
+        axes = figure.subplots(max(rows, 1), 1, squeeze=False)[:, 0]
+    return figure, axes if rows else axes[0]
+
+
+def _draw_curve(axes: Any, rows: pd.DataFrame, i: int) -> float:
+    """One application's points, its spread, and a cross where it did not end well; returns the last run time in ms."""
+    color, marker = PALETTE[i], MARKERS[i]
+    ok = rows[rows["outcome"] == Outcome.OK.value]
+    memory, runtime = ok["memory_mb"].to_numpy(dtype="float64"), ok["runtime_ms"].to_numpy(dtype="float64")
+    axes.plot(memory, runtime, color=color, marker=marker, markersize=8, linewidth=2.4, zorder=3)
+    if "runtime_cov" in ok and ok["runtime_cov"].notna().any():
+        factor = 1 + ok["runtime_cov"].fillna(0).to_numpy(dtype="float64")
+        axes.fill_between(memory, runtime / factor, runtime * factor, color=color, alpha=0.15, linewidth=0, zorder=2)
+    failed = rows[rows["outcome"] != Outcome.OK.value]
+    for size, outcome in zip(failed["memory_mb"], failed["outcome"], strict=True):
+        nearest = runtime[np.abs(memory - size).argmin()]
+        axes.plot([size], [nearest], marker="x", markersize=11, markeredgewidth=3, color=color, linestyle="", zorder=4)
+        words = str(outcome).replace("_", " ")
+        axes.annotate(
+            words, (size, nearest), (13, 0), textcoords="offset points", va="center", fontsize=12, color=color
+        )
+    return float(runtime[-1])
+
+
+def _draw_ideal(axes: Any, rows: pd.DataFrame, lowest_ms: float) -> None:
+    """The line of 1/quota through the first point of an application, down to the lowest run time drawn."""
+    ok = rows[rows["outcome"] == Outcome.OK.value]
+    start_mb, start_ms = float(ok["memory_mb"].iloc[0]), float(ok["runtime_ms"].iloc[0])
+    end_mb = min(float(ok["memory_mb"].iloc[-1]), start_mb * start_ms / lowest_ms * 1.25)
+    if end_mb <= 1.3 * start_mb:
+        return
+    end_ms = start_ms * start_mb / end_mb
+    axes.plot([start_mb, end_mb], [start_ms, end_ms], color="#222222", linestyle=(0, (5, 4)), linewidth=1.3, zorder=5)
+    at = (start_mb**0.8 * end_mb**0.2, start_ms**0.8 * end_ms**0.2)
+    words = "ideal: twice the memory,\nhalf the time"
+    axes.annotate(words, at, (16, 2), textcoords="offset points", ha="left", va="bottom", color="#444444", fontsize=13)
+
+
+def _plain_ticks(axes: Any, sizes: Float[np.ndarray, " size"]) -> None:
+    """Ticks at the measured sizes, as many as there is room for, and at 1, 2, 5 x 10^n ms, in plain words."""
+    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+    room = np.log(sizes[-1] / sizes[0]) / 15
+    kept = [float(sizes[-1])]
+    for size in sizes[-2::-1].tolist():
+        if np.log(kept[-1] / size) >= room:
+            kept.append(size)
+    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([f"{size:g}" for size in kept])
+    low, high = axes.get_ylim()
+    steps = (1, 2, 5) if np.log10(high / low) < 3 else (1,)
+    ticks = [s * 10.0**n for n in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1) for s in steps]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticklabels([f"{tick:g} ms" if tick < 1000 else f"{tick / 1000:g} s" for tick in ticks])
+    axes.set_ylim(low, high)
+    axes.grid(color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _end_labels(axes: Any, names: list[str], ends_ms: list[float], last_mb: float) -> None:
+    """A name at the end of each curve, moved apart where they would touch."""
+    low, high = axes.get_ylim()
+    lines = max(name.count("\n") + 1 for name in names)
+    apart = 0.045 * lines + 0.015
+    wanted = np.log(np.array(ends_ms) / low) / np.log(high / low)
+    order = np.argsort(wanted)
+    placed = wanted[order].copy()
+    for j in range(1, placed.size):
+        placed[j] = max(placed[j], placed[j - 1] + apart)
+    placed -= max(0.0, placed[-1] - (1 - apart / 2), min(float((placed - wanted[order]).mean()), placed[0] - apart / 2))
+    for height, i in zip(placed, order, strict=True):
+        name = names[i]
+        axes.annotate(
+            name,
+            (last_mb, ends_ms[i]),
+            (1.02, height),
+            textcoords="axes fraction",
+            va="center",
+            color=PALETTE[i],
+            fontsize=14,
+            annotation_clip=False,
+        )
+
+
+def _footnote(figure: Any, words: str) -> None:
+    """Small print below everything."""
+    if words:
+        figure.supxlabel(words, x=0.995, ha="right", color=_GREY, fontsize=12)
+
+
+def _envelope(trace: RateTrace) -> tuple[Float[np.ndarray, " x"], ...]:
+    """Times in seconds and mean, lowest and highest rate of at most `_POINTS` equal stretches of a trace."""
+    step = max(1, -(-len(trace) // _POINTS))
+    kept = len(trace) // step * step
+    blocks = trace.rate_per_s[:kept].reshape(-1, step)
+    times = (np.arange(blocks.shape[0]) + 0.5) * step * trace.bin_s
+    return times, blocks.mean(axis=1), blocks.min(axis=1), blocks.max(axis=1)
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> Path:
+    import matplotlib as mpl
+
+    path = Path(path)
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "svg"):
+        raise DataError(f"{path}: expected a .png or .svg file, got suffix {path.suffix!r}")
+    metadata = {"Date": None} if kind == "svg" else None
+    with mpl.rc_context(_STYLE):
+        write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=100, metadata=metadata))
+    return path
