@@ -1,7 +1,7 @@
 """What the harness adds to an invocation, beside a bare timing loop in the same process.
 
-Prints, for an application that does nothing, the wall time of one measured invocation less that of a plain call between two
-clock readings, five times over, as the median and range of the medians. Nothing limits the process.
+Prints, for an application that does nothing, the wall time of one measured invocation less that of a plain call between
+two clock readings, five times over, as the median and range of the medians. Nothing limits the process.
 
     python benchmarks/harness_overhead.py [--json]
 """

@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 import yaml
 
+import flashfm
 from flashfm.applications.catalogue import real_application
 from flashfm.applications.packaging import MARK, Files, PackageOptions, Target, package, write
 from flashfm.applications.packaging.sam import ACTIONS, statements, template
@@ -102,7 +103,7 @@ def test_a_package_is_text_that_names_what_it_is_of(spec: ApplicationSpec, targe
     for path, content in files.items():
         assert not path.startswith(("/", "."))
         if not path.endswith(".zip"):
-            assert content.decode()
+            assert isinstance(content.decode(), str)
         if path.endswith(".sh"):
             run("sh", "-n", "-c", content.decode())
 
@@ -121,6 +122,17 @@ def test_a_function_carries_only_what_it_uses(kind: str) -> None:
 
 def test_requirements_carry_the_versions_that_flashfm_declares() -> None:
     assert "pillow>=" in requirements(IMAGES)[0]
+
+
+def test_the_applications_package_imports_with_the_standard_library_alone(clean_python: str) -> None:
+    script = f"""
+import importlib, pkgutil, sys
+sys.path.insert(0, {str(Path(flashfm.__file__).parents[1])!r})
+import flashfm.applications as root
+names = [module.name for module in pkgutil.walk_packages(root.__path__, root.__name__ + ".")]
+print(len([importlib.import_module(name) for name in names]))
+"""
+    assert int(run(clean_python, "-I", "-B", "-W", "error", "-c", script)) > 30
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def assess(chosen: list[Part], folder: Path) -> tuple[list[Row], dict[str, Any]]
 
 
 def noise_of(rows: list[Row]) -> dict[str, float]:
-    """The floor under every model of these data, out of the rows of `assess`: error of one measurement against another."""
+    """The floor under every model of these data: how far one measurement is from another, out of what `assess` gives."""
     repeat = next(row for row in rows if row.metric == "APE" and "again" in row.method)
     return {"repeat_mape": round(repeat.mean, 4), "repeat_median_ape": round(repeat.median, 4)}
 

@@ -278,7 +278,8 @@ class Runner:
     async def _service(self, app: ApplicationSpec) -> tuple[str | None, EmbeddedAws | None]:
         if not Application.services(app):
             return None, None
-        service = self._spare.pop() if self._spare else EmbeddedAws(launcher=self._services.launcher)
+        launcher = self._services.launcher
+        service = self._spare.pop() if self._spare else await asyncio.to_thread(EmbeddedAws, launcher=launcher)
         return service.endpoint_url, service
 
     def _close_services(self) -> None:
