@@ -12,7 +12,7 @@ from flashfm.applications.generator import generate_many
 from flashfm.applications.segments import REAL, segment_class
 from flashfm.datasets.sources import load_measured
 from flashfm.datasets.table import MeasurementTable
-from flashfm.experiments.measured import slowdowns
+from flashfm.experiments.measured import cpu_bound, slowdowns
 from flashfm.records import METRICS
 
 
@@ -70,13 +70,14 @@ def test_metrics_are_rich_and_physical(frame: pd.DataFrame) -> None:
 
 
 def test_cpu_bound_applications_slow_down_by_the_inverse_of_the_quota(frame: pd.DataFrame) -> None:
-    """Within 15 % between 128 and 1,024 MB, where the quota falls to an eighth."""
-    found = slowdowns(frame)
-    assert len(found) >= 30
+    """Within 15 % between 128 and 1,024 MB, where the quota falls to an eighth.
+
+    The machine's own speed wavers, so single applications are judged at equal CPU time.
+    """
+    found = slowdowns(frame, cpu_bound(generate_many(0, 400)))
+    assert len(found) >= 40
     assert found.ratio.median() == pytest.approx(8, rel=0.15)
-    at_equal_speed = found.ratio_at_equal_cpu
-    assert at_equal_speed.median() == pytest.approx(8, rel=0.05)
-    assert ((at_equal_speed / 8 - 1).abs() < 0.15).mean() > 0.9
+    assert ((found.ratio_at_equal_cpu / 8 - 1).abs() < 0.15).mean() > 0.9
 
 
 def test_sleeping_applications_do_not(frame: pd.DataFrame) -> None:

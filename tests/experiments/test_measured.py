@@ -12,7 +12,17 @@ import pytest
 from flashfm.applications.spec import ApplicationSpec, SegmentSpec
 from flashfm.errors import LimitsError
 from flashfm.experiments import results
-from flashfm.experiments.measured import Part, agreement, assess, collect, combine, noise_of, parts, slowdowns
+from flashfm.experiments.measured import (
+    Part,
+    agreement,
+    assess,
+    collect,
+    combine,
+    cpu_bound,
+    noise_of,
+    parts,
+    slowdowns,
+)
 from flashfm.measurements.campaign import Campaign
 from flashfm.measurements.limits import detect
 from flashfm.measurements.platforms import Lambda
@@ -53,7 +63,7 @@ def test_the_plan_covers_what_the_data_set_promises() -> None:
 
 
 def test_agreement_is_the_error_of_one_measurement_as_a_forecast_of_the_other() -> None:
-    first = frame(10, 0)
+    first = frame(10.0, 0.0)
     second = first.assign(runtime_ms=first.runtime_ms * 1.25)
     compared = agreement(first, second)
     assert len(compared) == 6
@@ -63,10 +73,18 @@ def test_agreement_is_the_error_of_one_measurement_as_a_forecast_of_the_other() 
 
 
 def test_slowdowns_are_of_cpu_bound_applications_only() -> None:
-    found = slowdowns(pd.concat([frame(10, 0, app="cpu"), frame(1, 50, app="io")]))
+    rows = pd.concat([frame(20.0, 0.0, app="cpu"), frame(20.0, 50.0, app="io"), frame(2.0, 0.0, app="short")])
+    found = slowdowns(rows, {"cpu", "short"})
     assert found.index.tolist() == ["cpu"]
     assert found.ratio["cpu"] == pytest.approx(8.0)
     assert found.ratio_at_equal_cpu["cpu"] == pytest.approx(8.0)
+
+
+def test_cpu_bound_means_that_every_segment_is() -> None:
+    def app(name: str, *kinds: str) -> ApplicationSpec:
+        return ApplicationSpec(name, tuple(SegmentSpec(kind) for kind in kinds))
+
+    assert cpu_bound([app("a", "compression", "image-resize"), app("b", "compression", "sleep")]) == {"a"}
 
 
 @pytest.mark.limits
@@ -76,7 +94,7 @@ def test_collect_combine_and_assess(tmp_path: Path) -> None:
     except LimitsError as error:
         pytest.skip(str(error))
     apps = tuple(
-        ApplicationSpec(f"spin-{i}", (SegmentSpec("floating-point", {"operations": 60_000 * i}),)) for i in (1, 2)
+        ApplicationSpec(f"spin-{i}", (SegmentSpec("floating-point", {"operations": 120_000 * i}),)) for i in (1, 2)
     )
     campaign = Campaign(
         apps, Lambda(), tuple(map(ResourceConfig, (128, 1024, 3008))), InvokePlan(count=2, at_least=2), passes=1

@@ -37,13 +37,13 @@ def list_(as_json: bool = _Json) -> None:
             "name": "measured",
             "title": MEASURED_TITLE,
             "kind": "table",
-            "licence": "CC-BY 4.0",
+            "licence": "Apache-2.0",
             "redistribute": True,
         }
         known = [own, *(asdict(source) for source in SOURCES.values())]
         print_json([{**one, "file": str(found) if (found := places[one["name"]]) else None} for one in known])
         return
-    rows = [("measured", "table", "yes" if places["measured"] else "no", "CC-BY 4.0", MEASURED_TITLE)]
+    rows = [("measured", "table", "yes" if places["measured"] else "no", "Apache-2.0", MEASURED_TITLE)]
     for name, source in SOURCES.items():
         here = "yes" if places[name] else "can be fetched" if source.url else "by hand"
         rows.append((name, source.kind, here, source.licence, source.title))
@@ -53,9 +53,7 @@ def list_(as_json: bool = _Json) -> None:
 
 @app.command(epilog="Example: flashfm data fetch cloudbandit")
 def fetch(
-    names: list[str] = typer.Argument(
-        None, metavar="NAME...", help="Names from `flashfm data list`.", show_default=False
-    ),
+    names: list[str] = typer.Argument(None, metavar="NAME", help="Names from `flashfm data list`.", show_default=False),
     every: bool = typer.Option(False, "--all", help="Every data set that has a public address."),
 ) -> None:
     """Download public data sets into the cache, SHA-256 checked; what is on this machine already is left alone."""

@@ -186,8 +186,8 @@ def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, 
         TimeRemainingColumn(elapsed_when_finished=False),
     )
     with Progress(*columns, console=console, disable=quiet) as progress:
-        done = campaign.visits - runner.left
-        task = progress.add_task(f"measuring {len(campaign.apps)} applications", total=campaign.visits, completed=done)
+        done, many = campaign.visits - runner.left, len(campaign.apps)
+        task = progress.add_task(f"measuring {many} application{'s' * (many != 1)}", total=campaign.visits, completed=done)
         if done and not quiet:
             console.print(f"{done} of {campaign.visits} visits are in {journal} already")
 

@@ -67,6 +67,8 @@ def sam(spec: ApplicationSpec, options: PackageOptions) -> Files:
     source = {"handler.py": _HANDLER, "spec.json": spec_json(spec), **function_files(spec)}
     source["requirements.txt"] = "".join(f"{line}\n" for line in requirements(spec)).encode()
     how = f'src/handler.py --deployment "${{DEPLOYMENT:-{options.deployment}}}"'
+    if options.endpoint_url not in (None, AWS):
+        how += f' --endpoint-url "${{ENDPOINT_URL:-{options.endpoint_url}}}"'
     return {
         "template.yaml": yaml_bytes(template(spec, options)),
         **{f"src/{path}": content for path, content in source.items()},

@@ -1,0 +1,458 @@
+"""MeasurementTable: what it accepts, what it refuses and in which words, and that files hold what was put in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashfm.datasets import MeasurementTable
+from flashfm.datasets.files import VERSION
+from flashfm.datasets.repeats import pooled_cov
+from flashfm.errors import DataError, DataFormatError
+from flashfm.records import METRICS, Measurement, Outcome, ResourceConfig
+
+SMALL = "app,memory_mb,runtime_ms\na,128,5\na,256,2.5\nb,128,7\n"
+
+
+def frame(**columns: object) -> pd.DataFrame:
+    """Three good rows of two applications, with columns added or replaced."""
+    base: dict[str, object] = {"app": ["a", "a", "b"], "memory_mb": [128, 256, 128], "runtime_ms": [5.0, 2.5, 7.0]}
+    return pd.DataFrame(base | columns)
+
+
+def csv_file(folder: Path, text: str | bytes) -> Path:
+    path = folder / "mine.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(source: pd.DataFrame | Path, **options: object) -> str:
+    """The message with which a frame or file is refused: one line."""
+    load = MeasurementTable.read if isinstance(source, Path) else MeasurementTable.from_frame
+    with pytest.raises(DataFormatError) as refused:
+        load(source, **options)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def outcome_of_reading(path: Path) -> str:
+    """The message with which a file is refused, or nothing; any other exception fails the test."""
+    try:
+        MeasurementTable.read(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+# -- what a table is -------------------------------------------------------------------------------------------------
+
+
+def test_three_columns_are_enough() -> None:
+    table = MeasurementTable.from_frame(frame())
+    assert table.config_columns == ("memory_mb",)
+    assert table.pairs == (("a", None), ("b", None))
+    assert table.metric_names == ()
+    assert list(table.frame.columns) == ["app", "memory_mb", "runtime_ms", "outcome"]
+    assert set(table.frame["outcome"]) == {"ok"}
+    assert len(table) == 3
+    assert "3 rows, 2 pairs" in repr(table)
+
+
+def test_columns_are_renamed_typed_and_ordered() -> None:
+    mine = frame(cost=[1, 2, 3], heap_used_mb_cov=0.1, heap_used_mb_mean=3, cpu_shares=["64", "64", ""])
+    mine = mine.rename(columns={"app": "function", "runtime_ms": "mean_duration_ms"})
+    table = MeasurementTable.from_frame(mine, app_column="function", target="mean_duration_ms")
+    assert list(table.frame.columns) == [
+        *("app", "memory_mb", "cpu_shares", "runtime_ms", "outcome", "heap_used_mb_mean", "heap_used_mb_cov", "cost")
+    ]
+    assert table.config_columns == ("memory_mb", "cpu_shares")
+    assert table.metric_names == ("heap_used_mb",)
+    assert table.frame["memory_mb"].dtype == np.int64
+    assert table.frame["cpu_shares"].tolist()[:2] == [64.0, 64.0]
+    assert np.isnan(table.frame["cpu_shares"][2])
+
+
+def test_categorical_and_conditional_configuration() -> None:
+    mine = frame(family=["x86", "arm", None], disk=["2", None, ""])
+    table = MeasurementTable.from_frame(mine, config_columns=["family", "disk"])
+    assert table.config_columns == ("family", "disk")
+    assert table.frame["disk"].tolist()[0] == 2.0
+    assert table.frame["family"].isna().tolist() == [False, False, True]
+    assert len(table.configurations) == 3
+
+
+def test_the_frame_is_a_copy() -> None:
+    table = MeasurementTable.from_frame(frame())
+    taken = table.frame
+    taken.loc[0, "runtime_ms"] = -1.0
+    assert table.frame["runtime_ms"].min() > 0
+
+
+def test_selections_are_tables() -> None:
+    table = MeasurementTable.from_frame(frame(outcome=["ok", "timeout", "ok"], runtime_ms=[5, None, 7]))
+    assert len(table.ok()) == 2
+    assert table.of_apps(["b"]).apps == ("b",)
+    with pytest.raises(DataFormatError, match="no application 'c'"):
+        table.of_apps(["a", "c"])
+
+
+def test_from_measurements() -> None:
+    means = {name: 1.0 + i for i, name in enumerate(METRICS)}
+    good = Measurement("a", "lambda", ResourceConfig(128), Outcome.OK, 3, 5.0, 0.1, means, {"rss_mb": 0.2})
+    dead = Measurement("a", "lambda", ResourceConfig(64), Outcome.OUT_OF_MEMORY, 0, None, None, detail="killed")
+    table = MeasurementTable.from_measurements([good, dead], card={"machine": "m"})
+    assert table.metric_names == METRICS
+    assert "cpu_shares" not in table.frame
+    assert table.frame["detail"].tolist()[1] == "killed"
+    assert table.frame["outcome"].tolist() == ["ok", "out_of_memory"]
+    assert table.card == {"machine": "m"}
+    assert "detail" not in MeasurementTable.from_measurements([good]).frame
+    assert "no data rows" in refusal(pd.DataFrame(columns=["app", "memory_mb", "runtime_ms"]))
+    with pytest.raises(DataFormatError, match="no data rows"):
+        MeasurementTable.from_measurements([])
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "expected", "advice"),
+    [
+        ("runtime_s", "runtime_ms", "multiply by 1000 "),
+        ("duration_us", "runtime_ms", "divide by 1000 "),
+        ("duration_ms", "runtime_ms", "rename it"),
+        ("memory_gb", "memory_mb", "multiply by 1024 "),
+        ("memory_bytes", "memory_mb", "divide by 1048576 "),
+        ("memory_kb", "memory_mb", "divide by 1024 "),
+        ("mem_MiB", "memory_mb", "rename it"),
+        ("user_cpu_us_mean", "user_cpu_ms_mean", "divide by 1000 "),
+        ("heap_used_bytes_mean", "heap_used_mb_mean", "divide by 1048576 "),
+        ("fs_read_kb_mean", "fs_read_bytes_mean", "multiply by 1024 "),
+        ("heap_used_bytes_cov", "heap_used_mb_cov", "rename it"),
+    ],
+)
+def test_names_in_another_unit_say_the_factor(column: str, expected: str, advice: str, tmp_path: Path) -> None:
+    renamed = frame().rename(columns={expected: column})
+    wrong = renamed if column in renamed else renamed.assign(**{column: 1.0})
+    for source in (wrong, csv_file(tmp_path, wrong.to_csv(index=False))):
+        message = refusal(source)
+        assert repr(column) in message
+        assert repr(expected) in message
+        assert advice in message + " "
+
+
+def test_a_target_named_in_another_unit_is_refused() -> None:
+    mine = frame().rename(columns={"runtime_ms": "duration_us"})
+    assert "divide by 1000" in refusal(mine, target="duration_us")
+
+
+def test_a_column_in_our_unit_beside_another_is_no_doubt() -> None:
+    assert "runtime_s" in MeasurementTable.from_frame(frame(runtime_s=[0.005, 0.0025, 0.007])).frame
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"runtime_ms": [5, -1, 7]}, "row 2, column 'runtime_ms': expected a number above 0, got -1"),
+        ({"runtime_ms": [5, 0, 7]}, "row 2, column 'runtime_ms': expected a number above 0, got 0"),
+        ({"runtime_ms": [5, "5 ms", 7]}, "row 2, column 'runtime_ms': expected a number, got '5 ms'"),
+        ({"runtime_ms": [5, "2,5", 7]}, "decimal point"),
+        ({"runtime_ms": [5, None, 7]}, "an empty runtime_ms needs an outcome other than ok"),
+        ({"runtime_ms": [5, float("inf"), 7]}, "expected a finite number, got inf"),
+        ({"runtime_ms": [5, 2.5, 9e7]}, "row 3, column 'runtime_ms': expected milliseconds, at most one day"),
+        ({"runtime_ms": [True, False, True]}, "expected a number, got 'True'"),
+        ({"runtime_ms": [1 + 2j, 1, 1]}, "expected a number"),
+        ({"memory_mb": [0.125, 0.25, 0.125]}, "row 1, column 'memory_mb': expected MiB from 16 to 10000000, got 0.125"),
+        ({"memory_mb": [2**27, 2**28, 2**27]}, "divide bytes by 1048576"),
+        ({"memory_mb": [16, 32, 16]}, "multiply by 1024"),
+        ({"memory_mb": [128, None, 128]}, None),
+        ({"app": ["a", " ", "b"]}, "row 2, column 'app': expected a value, got an empty cell"),
+        ({"platform": ["x", None, "x"]}, "row 2, column 'platform': expected a value"),
+        ({"outcome": ["ok", "crashed", "ok"]}, "expected one of ok, out_of_memory, timeout, error, got 'crashed'"),
+        ({"n_invocations": [1, 0, 1]}, "expected a whole number of at least 1, got 0"),
+        ({"n_invocations": [1, 1.5, 1]}, "expected a whole number, got 1.5"),
+        ({"n_invocations": [10, 10, 10], "runtime_cov": [0.1, 7.5, 0.1]}, "divide percent by 100"),
+        ({"runtime_cov": [0.1, -0.1, 0.1]}, "expected a number of at least 0, got -0.1"),
+        ({"rss_mb_mean": [1, -1, 1]}, "column 'rss_mb_mean': expected a number of at least 0"),
+        ({"own_mean": [1, "?", 1]}, "column 'own_mean': expected a number, got '?'"),
+        ({"user_cpu_ms_mean": [5e3, 2e3, 7e3]}, "Sizeless's userDiff is in µs"),
+        ({"cpu_shares": [0, 64, 64]}, "column 'cpu_shares': expected a number above 0"),
+    ],
+)
+def test_values_that_break_the_schema(columns: dict[str, object], said: str | None) -> None:
+    if said is None:
+        assert MeasurementTable.from_frame(frame(**columns)).frame["memory_mb"].isna().sum() == 1
+    else:
+        assert said in refusal(frame(**columns))
+
+
+def test_a_negative_own_metric_is_no_error() -> None:
+    assert MeasurementTable.from_frame(frame(drift_mean=[-1, 0, 1])).metric_names == ("drift",)
+
+
+def test_five_problems_are_spelt_out_and_the_rest_counted() -> None:
+    many = pd.DataFrame({"app": [f"a{i}" for i in range(9)], "memory_mb": 128, "runtime_ms": -1.0})
+    message = refusal(many)
+    assert message.count("expected a number above 0") == 5
+    assert "row 5," in message
+    assert "row 6," not in message
+    assert "and 4 more" in message
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["application", "memory_mb", "runtime_ms"], "no column 'app'"),
+        (["app", "memory_mb", "duration"], "if 'duration' is in milliseconds, rename it"),
+        (["app", "memory_mb", "seconds"], "no column 'runtime_ms'"),
+        (["app", "memory", "runtime_ms"], "if 'memory' is in MiB, rename it to 'memory_mb'"),
+        (["app", "size", "runtime_ms"], "config_columns="),
+        (["app", "app", "runtime_ms"], "two or more columns are called 'app'"),
+        (["f_name", "f_size", "duration_mean"], "load_sizeless"),
+    ],
+)
+def test_missing_and_doubled_columns(columns: list[str], said: str) -> None:
+    assert said in refusal(pd.DataFrame([["a", 128, 5.0]], columns=columns))
+
+
+def test_declared_columns_must_make_sense() -> None:
+    assert "no configuration column 'disk'" in refusal(frame(), config_columns=["disk"])
+    assert "cannot be a configuration column" in refusal(frame(), config_columns=["runtime_ms"])
+    assert "as you named it" in refusal(frame(), target="latency")
+    assert "must be plain JSON" in refusal(frame(), card={"when": pd.Timestamp("2026-01-01")})
+
+
+# -- repeats ---------------------------------------------------------------------------------------------------------
+
+
+def test_repeats_are_refused_by_both_rows_or_averaged(tmp_path: Path) -> None:
+    twice = frame(memory_mb=[128, 128, 128], n_invocations=[1, 3, 1])
+    message = refusal(twice)
+    assert "row 1 and row 2" in message
+    assert "app=a, memory_mb=128" in message
+    assert "average_repeats=True" in message
+    assert "row 1 (line 2) and row 2 (line 3)" in refusal(csv_file(tmp_path, twice.to_csv(index=False)))
+    table = MeasurementTable.from_frame(twice, average_repeats=True)
+    assert table.frame["runtime_ms"].tolist() == [(5 + 3 * 2.5) / 4, 7.0]
+    assert table.frame["n_invocations"].tolist() == [4, 1]
+
+
+def test_a_repeat_that_failed_is_not_averaged() -> None:
+    rows = frame(memory_mb=128, outcome=["timeout", "ok", "error"], runtime_ms=[900, 2.5, None], note=["x", "y", "z"])
+    table = MeasurementTable.from_frame(rows, average_repeats=True)
+    assert table.frame["outcome"].tolist() == ["ok", "error"]
+    assert table.frame["runtime_ms"].tolist()[0] == 2.5
+    assert table.frame["note"].tolist() == ["y", "z"]
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(0.1, 1e4), min_size=1, max_size=6),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_averaged_spread_is_that_of_all_invocations(repeats: list[list[float]]) -> None:
+    rows = [np.array(r) for r in repeats]
+    means = np.array([r.mean() for r in rows])
+    covs = np.array([r.std(ddof=1) / r.mean() if r.size > 1 else np.nan for r in rows])
+    everything = np.concatenate(rows)
+    counts = np.array([float(r.size) for r in rows])
+    expected = everything.std(ddof=1) / everything.mean()
+    assert pooled_cov(means, covs, counts) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+NAMES = st.text(min_size=1, max_size=12).map(str.strip).filter(bool)
+NUMBERS = st.floats(1e-3, 8.64e7) | st.none()
+
+
+@st.composite
+def row_lists(draw: st.DrawFn) -> list[dict[str, object]]:
+    """Rows of any small table: names of any alphabet, conditional and categorical configuration, metrics, failures."""
+    keys = draw(
+        st.lists(
+            st.tuples(
+                NAMES, NAMES, st.integers(64, 20_000), st.none() | st.sampled_from(["arm", "x86", 'ünïcode, "q"'])
+            ),
+            min_size=1,
+            max_size=8,
+            unique=True,
+        )
+    )
+    rows = []
+    for app, platform, memory, family in keys:
+        runtime = draw(NUMBERS)
+        rows.append(
+            {
+                "app": app,
+                "platform": platform,
+                "memory_mb": memory,
+                "family": family,
+                "runtime_ms": runtime,
+                "runtime_cov": draw(st.none() | st.floats(0, 1)),
+                "n_invocations": draw(st.integers(2, 10**6)),
+                "outcome": "ok"
+                if runtime is not None
+                else draw(st.sampled_from([o.value for o in Outcome if o != "ok"])),
+                "rss_mb_mean": draw(st.none() | st.floats(0, 1e9)),
+            }
+        )
+    return rows
+
+
+@settings(deadline=None, max_examples=50)
+@given(row_lists(), st.text(max_size=5))
+def test_files_give_back_what_was_written(rows: list[dict[str, object]], by: str) -> None:
+    mine = pd.DataFrame(rows)
+    table = MeasurementTable.from_frame(mine, config_columns=["memory_mb", "family"], card={"by": by})
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("t.parquet", "t.csv"):
+            path = Path(folder) / name
+            table.write(path)
+            again = MeasurementTable.read(path, config_columns=None if name == "t.parquet" else table.config_columns)
+            pd.testing.assert_frame_equal(again.frame, table.frame, check_exact=True)
+            assert again.config_columns == table.config_columns
+            if name == "t.parquet":
+                assert again.card == table.card
+        assert sorted(p.name for p in Path(folder).iterdir()) == ["t.csv", "t.parquet"]
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    text = 'app,memory_mb,runtime_ms\n\n"two\nlines",128,5\n\na,256,x\n'
+    assert "row 2 (line 6), column 'runtime_ms': expected a number, got 'x'" in refusal(csv_file(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the file is empty"),
+        ("app,memory_mb,runtime_ms\n", "no data rows"),
+        ("app;memory_mb;runtime_ms\na;128;5\n", "expected commas"),
+        ("app,memory_mb,runtime_ms\na,128\n", "row 1 (line 2) has 2 fields, expected 3"),
+        ("app,memory_mb,runtime_ms\na,128,5,6\n", "row 1 (line 2) has 4 fields, expected 3"),
+        ('app,memory_mb,runtime_ms\n"a,128,5\n', "row 1 is not CSV"),
+        ("app,memory_mb,runtime_ms,app\na,128,5,a\n", "column 'app' appears 2 times"),
+        ("app,memory_mb,runtime_ms\né,128,5\n".encode("latin-1"), "not UTF-8"),
+        (SMALL.encode("utf-16"), "not UTF-8"),
+        (b"\x00\x01\x02,\xff", "not UTF-8"),
+    ],
+)
+def test_csv_files_that_are_damaged(content: str | bytes, said: str, tmp_path: Path) -> None:
+    message = refusal(csv_file(tmp_path, content))
+    assert said in message
+    assert "mine.csv" in message
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_fine(tmp_path: Path) -> None:
+    for text in ("\ufeff" + SMALL, SMALL.replace("\n", "\r\n"), SMALL.replace("\n", "\n\n").rstrip()):
+        assert len(MeasurementTable.read(csv_file(tmp_path, text))) == 3
+
+
+def test_what_is_no_table_file(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "absent.csv")
+    assert "suffix '.txt'" in refusal(tmp_path / "x.txt")
+    (tmp_path / "folder.csv").mkdir()
+    assert "a directory" in refusal(tmp_path / "folder.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "not a file" in refusal(tmp_path / "pipe.csv")
+    (tmp_path / "x.parquet").write_text(SMALL)
+    assert "not a readable Parquet file" in refusal(tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").write_bytes(b"")
+    assert "not a readable Parquet file" in refusal(tmp_path / "x.parquet")
+    with pytest.raises(DataFormatError, match="suffix"):
+        MeasurementTable.from_frame(frame()).write(tmp_path / "x.txt")
+
+
+def test_parquet_of_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.parquet"
+    frame().set_index("app", append=True).reset_index("app").to_parquet(path)
+    assert len(MeasurementTable.read(path)) == 3
+    nested = pyarrow.Table.from_pylist([{"app": "a", "memory_mb": [128], "runtime_ms": 5.0}])
+    pyarrow.parquet.write_table(nested, path)
+    assert "column 'memory_mb': expected a number" in refusal(path)
+    doubled = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["app", "app"])
+    pyarrow.parquet.write_table(doubled, path)
+    assert "column 'app' appears 2 times" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        (b"not json", "metadata in the file are damaged"),
+        (b'{"version": 1}', "metadata in the file are damaged"),
+        (b'{"version": 1, "config_columns": [1], "card": {}}', "metadata in the file are damaged"),
+        (b"[]", "metadata in the file are damaged"),
+        (b'{"version": 99, "config_columns": [], "card": {}}', "upgrade"),
+    ],
+)
+def test_parquet_metadata_that_is_not_ours(metadata: bytes, said: str, tmp_path: Path) -> None:
+    assert VERSION < 99
+    table = pyarrow.Table.from_pandas(frame()).replace_schema_metadata({b"flashfm": metadata})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    assert said in refusal(tmp_path / "x.parquet")
+
+
+@settings(deadline=None, max_examples=60)
+@given(cut=st.floats(0, 1), flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3))
+def test_damaged_parquet_is_refused_in_one_line(cut: float, flips: list[tuple[float, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.parquet"
+        MeasurementTable.from_frame(frame()).write(path)
+        content = bytearray(path.read_bytes())
+        for place, change in flips:
+            content[int(place * len(content))] ^= change
+        path.write_bytes(content[: round(cut * len(content))])
+        assert "\n" not in outcome_of_reading(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=200) | st.text(st.sampled_from('a,1.-"\n\r;é\0'), max_size=80).map(str.encode))
+def test_any_csv_bytes_are_read_or_refused(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = csv_file(Path(folder), b"app,memory_mb,runtime_ms\n" + content)
+        assert "\n" not in outcome_of_reading(path)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_a_full_disk_harms_nothing(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    MeasurementTable.from_frame(frame()).write(path)
+    before = path.read_bytes()
+    script = f"""
+import resource, numpy, pandas
+from flashfm.datasets import MeasurementTable
+from flashfm.errors import DataError
+n = 5000
+names = [f"app-{{i}}" for i in range(n)]
+rows = pandas.DataFrame({{"app": names, "memory_mb": 128, "runtime_ms": numpy.random.rand(n) + 1}})
+table = MeasurementTable.from_frame(rows)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    table.write({str(path)!r})
+except DataError as error:
+    print("refused:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert "refused:" in done.stdout, done.stderr
+    assert "nothing was changed" in done.stdout
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written"):
+        MeasurementTable.from_frame(frame()).write(tmp_path / "absent" / "t.parquet")
