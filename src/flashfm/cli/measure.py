@@ -187,7 +187,9 @@ def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, 
     )
     with Progress(*columns, console=console, disable=quiet) as progress:
         done, many = campaign.visits - runner.left, len(campaign.apps)
-        task = progress.add_task(f"measuring {many} application{'s' * (many != 1)}", total=campaign.visits, completed=done)
+        task = progress.add_task(
+            f"measuring {many} application{'s' * (many != 1)}", total=campaign.visits, completed=done
+        )
         if done and not quiet:
             console.print(f"{done} of {campaign.visits} visits are in {journal} already")
 

@@ -81,7 +81,10 @@ def write_frame(path: Path, frame: pd.DataFrame, metadata: Mapping[str, Any]) ->
 
     def fill(file: IO[bytes]) -> None:
         if suffix == ".csv":
-            frame.to_csv(file, index=False, encoding="utf-8", lineterminator="\n", mode="wb")
+            text = frame.select_dtypes("str")
+            returns = any(column.str.contains("\r", regex=False).any() for _, column in text.items())
+            quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL  # minimal leaves a lone \r bare
+            frame.to_csv(file, index=False, encoding="utf-8", lineterminator="\n", mode="wb", quoting=quoting)
             return
         import pyarrow
         import pyarrow.parquet

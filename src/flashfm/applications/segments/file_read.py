@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import zlib
 from typing import ClassVar
 
-from flashfm.applications.segments.base import Params, Segment, log_uniform_int, pick
-from flashfm.applications.segments.file_sizes import BASE_KB, with_larger_file
+from flashfm.applications.segments.file_sizes import FileSegment
 
 
-class FileRead(Segment):
+class FileRead(FileSegment):
     """Read whole files. The kernel is asked to drop each from its cache first, which a RAM file system cannot obey.
 
     Sizes: `file_kb` in KiB; `files` a run, log-uniform in [1, 8].
@@ -21,17 +19,6 @@ class FileRead(Segment):
 
     kind: ClassVar[str] = "file-read"
     short: ClassVar[str] = "fread"
-    bound: ClassVar[str] = "disk"
-
-    @classmethod
-    def draw(cls, rng: random.Random) -> dict[str, int | float | str]:
-        """Draw `file_kb` and `files`."""
-        return {"file_kb": pick(rng, BASE_KB), "files": log_uniform_int(rng, 1, 8)}
-
-    @classmethod
-    def patched(cls, params: Params) -> dict[str, int | float | str] | None:
-        """Larger files (scenario 1)."""
-        return with_larger_file(params)
 
     def provision(self) -> None:
         """Write the files and flush them to the disk: only clean pages can be dropped."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import secrets
 from typing import ClassVar
 
-from flashfm.applications.segments.base import Params, Segment, log_uniform_int, pick
-from flashfm.applications.segments.file_sizes import BASE_KB, with_larger_file
+from flashfm.applications.segments.file_sizes import FileSegment
 
 
-class FileWrite(Segment):
+class FileWrite(FileSegment):
     """Write whole files and wait until the disk has them (fsync). Each run deletes what the one before it wrote.
 
     Sizes: `file_kb` in KiB; `files` a run, log-uniform in [1, 8].
@@ -21,17 +19,6 @@ class FileWrite(Segment):
 
     kind: ClassVar[str] = "file-write"
     short: ClassVar[str] = "fwrite"
-    bound: ClassVar[str] = "disk"
-
-    @classmethod
-    def draw(cls, rng: random.Random) -> dict[str, int | float | str]:
-        """Draw `file_kb` and `files`."""
-        return {"file_kb": pick(rng, BASE_KB), "files": log_uniform_int(rng, 1, 8)}
-
-    @classmethod
-    def patched(cls, params: Params) -> dict[str, int | float | str] | None:
-        """Larger files (scenario 1)."""
-        return with_larger_file(params)
 
     def prepare(self) -> None:
         """Draw the content, and a mark that keeps instances apart where process ids may be equal (containers)."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import random
 import zlib
 from typing import ClassVar
 
-from flashfm.applications.segments.base import Params, Segment, log_uniform, pick
-from flashfm.applications.segments.photograph import BASE_SIDES, PATCHED_FACTOR, photographs
-
-_IMAGE_MS: dict[int, float] = {40: 0.9, 80: 3.0, 120: 6.0}
+from flashfm.applications.segments.photograph import ImageSegment
 
 
-class ImageResize(Segment):
+class ImageResize(ImageSegment):
     """Decode random JPEG images, resize each to double and to half its side (Lanczos), and encode both as PNG.
 
     Sizes: `side` in pixels; `images` a run, such that a run takes about 2 to 30 ms of CPU.
@@ -23,24 +19,7 @@ class ImageResize(Segment):
 
     kind: ClassVar[str] = "image-resize"
     short: ClassVar[str] = "imgsize"
-    bound: ClassVar[str] = "cpu"
-    requires: ClassVar[tuple[str, ...]] = ("pillow",)
-
-    @classmethod
-    def draw(cls, rng: random.Random) -> dict[str, int | float | str]:
-        """Draw `side` and `images`."""
-        side = pick(rng, BASE_SIDES)
-        return {"side": side, "images": max(1, round(log_uniform(rng, 2.0, 30.0) / _IMAGE_MS[side]))}
-
-    @classmethod
-    def patched(cls, params: Params) -> dict[str, int | float | str]:
-        """Four times the side (scenario 4)."""
-        return {**params, "side": PATCHED_FACTOR * int(params["side"])}
-
-    def prepare(self) -> None:
-        """Import Pillow; draw the images."""
-        rng = self.context.rng()
-        self.sources = photographs(rng, int(self.params["images"]), int(self.params["side"]), "JPEG")
+    image_ms: ClassVar[dict[int, float]] = {40: 0.9, 80: 3.0, 120: 6.0}
 
     def run(self) -> int:
         """Resize every image twice; returns a CRC-32 over the results."""

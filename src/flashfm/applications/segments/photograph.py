@@ -1,9 +1,12 @@
-"""Random images that look like photographs to a codec: smooth gradients and noise; the input of the image segments."""
+"""What the image segments share: sizes, and random images that look like photographs to a codec."""
 
 from __future__ import annotations
 
 import io
 import random
+from typing import ClassVar
+
+from flashfm.applications.segments.base import Params, Segment, log_uniform, pick
 
 BASE_SIDES: tuple[int, ...] = (40, 80, 120)
 """Sides in pixels that are drawn at generation. The paper's base is 40; 80 and 120 are ours, for variety."""
@@ -33,3 +36,33 @@ def photograph(rng: random.Random, side: int, file_format: str) -> bytes:
 def photographs(rng: random.Random, images: int, side: int, file_format: str) -> list[bytes]:
     """The different inputs of a segment that handles `images` images: as many, but at most `DISTINCT`."""
     return [photograph(rng, side, file_format) for _ in range(min(images, DISTINCT))]
+
+
+class ImageSegment(Segment):
+    """A segment that handles `images` random images of `side` x `side` pixels in a run; it takes 2 to 30 ms of CPU.
+
+    Source: FLASH, appendix A.4, scenario 4.
+    """
+
+    bound: ClassVar[str] = "cpu"
+    requires: ClassVar[tuple[str, ...]] = ("pillow",)
+    image_ms: ClassVar[dict[int, float]]
+    """CPU time of one image by its side, in ms."""
+    source_format: ClassVar[str] = "JPEG"
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> dict[str, int | float | str]:
+        """Draw `side` and `images`."""
+        side = pick(rng, BASE_SIDES)
+        return {"side": side, "images": max(1, round(log_uniform(rng, 2.0, 30.0) / cls.image_ms[side]))}
+
+    @classmethod
+    def patched(cls, params: Params) -> dict[str, int | float | str]:
+        """Four times the side (scenario 4)."""
+        return {**params, "side": PATCHED_FACTOR * int(params["side"])}
+
+    def prepare(self) -> None:
+        """Import Pillow; draw the images."""
+        images, side = int(self.params["images"]), int(self.params["side"])
+        self.rng = self.context.rng()
+        self.sources = photographs(self.rng, images, side, self.source_format)

@@ -9,9 +9,7 @@ from typing import ClassVar
 
 from flashfm.applications.segments.aws import KIB, AwsSegment
 from flashfm.applications.segments.base import Params, log_uniform_int, pick
-
-PATCHED_KB = {128: 512, 256: 768, 384: 1024}
-"""File sizes before and after the update, in KB. Source: FLASH appendix A.4."""
+from flashfm.applications.segments.file_sizes import BASE_KB, with_larger_file
 
 
 class S3Files(AwsSegment):
@@ -22,13 +20,12 @@ class S3Files(AwsSegment):
     @classmethod
     def draw(cls, rng: random.Random) -> dict[str, int | float | str]:
         """`file_kb`: size of an object in KB of 1,024 bytes; `objects`: how many per run."""
-        return {"file_kb": pick(rng, tuple(PATCHED_KB)), "objects": log_uniform_int(rng, 1, 3)}
+        return {"file_kb": pick(rng, BASE_KB), "objects": log_uniform_int(rng, 1, 3)}
 
     @classmethod
     def patched(cls, params: Params) -> dict[str, int | float | str] | None:
         """Larger files, as many of them; None for a size that the paper does not name."""
-        larger = PATCHED_KB.get(int(params["file_kb"]))
-        return None if larger is None else {**params, "file_kb": larger}
+        return with_larger_file(params)
 
     def files(self) -> dict[str, bytes]:
         """The input objects by key: incompressible, the same for every instance of the deployment."""
