@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import pandas as pd
 
@@ -81,9 +81,11 @@ def write_frame(path: Path, frame: pd.DataFrame, metadata: Mapping[str, Any]) ->
 
     def fill(file: IO[bytes]) -> None:
         if suffix == ".csv":
-            text = frame.select_dtypes("str")
-            returns = any(column.str.contains("\r", regex=False).any() for _, column in text.items())
-            quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL  # minimal leaves a lone \r bare
+            text = [frame[column] for column in frame.columns if pd.api.types.is_string_dtype(frame[column])]
+            returns = any(column.str.contains("\r", regex=False).any() for column in text)
+            quoting: Literal[0, 2] = (
+                csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+            )  # minimal leaves a lone \r bare
             frame.to_csv(file, index=False, encoding="utf-8", lineterminator="\n", mode="wb", quoting=quoting)
             return
         import pyarrow

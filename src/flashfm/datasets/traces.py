@@ -13,7 +13,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -265,7 +265,7 @@ def read_rate_archive(path: Path, *, bin_s: float = 1.0, name: str = "rates") ->
                 if member.isreg() and not member.issparse() and Path(member.name).name == _TARGET:
                     text = archive.extractfile(member)
                     if text is not None:
-                        return RateTrace(name, _counts(text, path), bin_s)
+                        return RateTrace(name, _counts(text.read, path), bin_s)
     except (tarfile.TarError, EOFError, ValueError) as error:
         reason = _first_line(error)
         raise DataFormatError(f"{path}: not a readable tar.bz2 archive, damaged or cut short: {reason}") from None
@@ -276,11 +276,11 @@ def read_rate_archive(path: Path, *, bin_s: float = 1.0, name: str = "rates") ->
     raise DataFormatError(f"{path}: no file {_TARGET} in the archive")
 
 
-def _counts(file: IO[bytes], path: Path) -> Int[np.ndarray, " bin"]:
+def _counts(read: Callable[[int], bytes], path: Path) -> Int[np.ndarray, " bin"]:
     """Whole numbers out of text, read in blocks."""
     pieces: list[np.ndarray] = []
     n, rest = 0, b""
-    for block in itertools.chain(iter(lambda: file.read(_BLOCK), b""), [b" "]):
+    for block in itertools.chain(iter(lambda: read(_BLOCK), b""), [b" "]):
         text = rest + block
         words = text.split()
         rest = words.pop() if words and not text[-1:].isspace() else b""

@@ -161,6 +161,7 @@ class Runner:
         if self._core not in cores:
             raise MeasureError(f"core {self._core} is not one of this process's: {', '.join(map(str, cores))}")
         exclusive = campaign.platform.exclusive
+        self._elsewhere = (frozenset(cores) - {self._core} or frozenset(cores)) if exclusive else None
         self._capacity = Capacity(1.0 if exclusive or not packed else packed)
         self._at_once = 2 if exclusive else 1 if not packed else max(2, round(6 * packed))
         self._spare: list[EmbeddedAws] = []
@@ -223,7 +224,8 @@ class Runner:
         names = (f"{deployment}-{i}" for i in range(1_000_000))
 
         def sandbox() -> Sandbox:
-            return Sandbox(node.child(next(names)), app, work, endpoint_url=endpoint, deployment=deployment)
+            group, cpus = node.child(next(names)), self._elsewhere
+            return Sandbox(group, app, work, endpoint_url=endpoint, deployment=deployment, cpus=cpus)
 
         try:
             async with sandbox() as owner:

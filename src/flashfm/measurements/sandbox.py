@@ -63,12 +63,20 @@ class Sandbox:
         workdir: the deployment's directory.
         endpoint_url: S3 and DynamoDB endpoint.
         deployment: distinguishes deployments in names of external resources.
+        cpus: cores that the worker may use before an instance begins; None for all.
     """
 
     def __init__(
-        self, group: Group, spec: ApplicationSpec, workdir: Path, *, endpoint_url: str | None, deployment: str
+        self,
+        group: Group,
+        spec: ApplicationSpec,
+        workdir: Path,
+        *,
+        endpoint_url: str | None,
+        deployment: str,
+        cpus: frozenset[int] | None = None,
     ) -> None:
-        self._group, self._spec = group, spec
+        self._group, self._spec, self._cpus = group, spec, cpus
         self._load: dict[str, object] = {
             "op": "load",
             "spec": spec.to_dict(),
@@ -96,6 +104,8 @@ class Sandbox:
                 env={**os.environ, **SINGLE_THREAD, "PYTHONDONTWRITEBYTECODE": "1"},
                 start_new_session=True,
             )
+            if self._cpus is not None:
+                os.sched_setaffinity(self._process.pid, self._cpus)
             await self._call(self._load)
         except BaseException:
             await self.close()
