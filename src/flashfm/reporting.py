@@ -45,7 +45,8 @@ def representative_apps(frame: pd.DataFrame) -> dict[str, str]:
     """A CPU-bound, a mixed and an I/O-bound application of a table: kind -> name, fewer where there are fewer.
 
     What counts is the share of CPU time in the run time at the largest memory size, where no quota holds back: the
-    largest of at least `CPU_BOUND`, the one next to one half, and the smallest of at most `IO_BOUND`.
+    application of most CPU time whose share is at least `CPU_BOUND`, the one whose share is next to one half, and the
+    one of the smallest share, at most `IO_BOUND`.
 
     Raises:
         DataError: the table has no memory sizes or no CPU times.
@@ -62,8 +63,9 @@ def representative_apps(frame: pd.DataFrame) -> dict[str, str]:
     share = pd.Series((cpu / largest["runtime_ms"]).to_numpy(), index=largest["app"]).sort_index()
     if share.empty:
         raise DataError("no application of the table ended well with its CPU time measured; name applications yourself")
+    work = pd.Series(cpu.to_numpy(), index=largest["app"]).sort_index()
     chosen = {
-        "CPU-bound": share[share >= CPU_BOUND].nlargest(1),
+        "CPU-bound": work[share >= CPU_BOUND].nlargest(1),
         "mixed": share[(share > IO_BOUND) & (share < CPU_BOUND)].sub(0.5).abs().nsmallest(1),
         "I/O-bound": share[share <= IO_BOUND].nsmallest(1),
     }

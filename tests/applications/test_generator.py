@@ -14,7 +14,7 @@ from flashfm.applications.spec import ApplicationSpec, SegmentSpec
 from flashfm.errors import SpecError
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9a-f]{6}")
-GOLDEN = ["s3read-dynread-s3read-dynwrite-9528b4", "imgrot-imgrot-s3read-3fe8a1", "s3stream-matrix-s3stream-6f8893"]
+GOLDEN = ["s3read-dynread-s3read-dynwrite-352070", "imgrot-imgrot-s3read-db6144", "s3stream-matrix-s3stream-11ff77"]
 
 
 class OnlyRandom(random.Random):

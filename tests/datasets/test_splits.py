@@ -96,8 +96,8 @@ def test_golden_values_that_published_results_rest_on() -> None:
     assert shot_sets(("app-0", "lambda"), 6, shots=3, sets=2).tolist() == GOLDEN_SHOTS
 
 
-GOLDEN_FOLD = ("app-4", "app-9")
-GOLDEN_SHOTS = [[0, 0, 0], [0, 0, 0]]
+GOLDEN_FOLD = ("app-4", "app-5")
+GOLDEN_SHOTS = [[3, 1, 4], [1, 3, 0]]
 
 
 @pytest.mark.parametrize(

@@ -239,10 +239,11 @@ def test_bins_with_gaps(tmp_path: Path) -> None:
     st.lists(st.integers(0, 999_999_999), min_size=1, max_size=60),
     st.integers(1, 40),
     st.sampled_from([" ", "\n", "\r\n"]),
+    st.text(" \n", max_size=60),
 )
-def test_archives_are_read_whatever_the_block_size(counts: list[int], block: int, blank: str) -> None:
+def test_archives_are_read_whatever_the_block_size(counts: list[int], block: int, blank: str, end: str) -> None:
     path = Path("memory")
-    text = io.BytesIO(blank.join(map(str, counts)).encode())
+    text = io.BytesIO((blank.join(map(str, counts)) + end).encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(traces, "_BLOCK", block)
         assert traces._counts(text.read, path).tolist() == counts

@@ -67,23 +67,27 @@ def test_capacity_is_never_exceeded_and_everybody_gets_a_turn(wants: list[float]
     assert served == len(wants)
 
 
-@given(st.integers(0, 3))
-def test_capacity_survives_a_cancelled_wait(cancelled: int) -> None:
-    async def main() -> None:
+@given(st.sets(st.integers(0, 4)), st.integers(0, 3))
+def test_capacity_survives_cancelled_waits(cancelled: set[int], after: int) -> None:
+    async def main() -> list[object]:
         capacity = Capacity(1.0)
 
         async def hold() -> None:
-            async with capacity.take(1.0):
+            async with capacity.take(0.6):
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
 
-        tasks = [asyncio.create_task(hold()) for _ in range(4)]
-        await asyncio.sleep(0)
-        tasks[cancelled].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = [asyncio.create_task(hold()) for _ in range(5)]
+        for _ in range(after):
+            await asyncio.sleep(0)
+        for i in cancelled:
+            tasks[i].cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.wait_for(hold(), 1)
+        return ends
 
-    asyncio.run(main())
+    ends = asyncio.run(main())
+    assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
 
 
 @pytest.mark.limits
@@ -180,8 +184,8 @@ def test_a_stopped_campaign_leaves_nothing_and_goes_on(backend: Backend, tmp_pat
     if first.returncode == 0:
         pytest.skip("the campaign was over before it could be stopped")
     kept = journal.read_bytes()
+    assert b"Traceback" not in errors, errors.decode()
     assert first.returncode == (-9 if how is signal.SIGKILL else 130)
-    assert b"Traceback" not in errors
     deadline = time.monotonic() + 15
     while (groups_of(first.pid) or processes_marked(str(tmp_path))) and time.monotonic() < deadline:
         time.sleep(0.05)

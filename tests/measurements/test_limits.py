@@ -68,7 +68,7 @@ print(time.process_time() - c)
     command = [sys.executable, "-I", "-S", "-c", code]
     both = [subprocess.Popen([*g.launcher, *command], stdout=subprocess.PIPE, text=True) for g in (many, few)]
     heavy, light = (float(p.communicate()[0]) for p in both)
-    assert 4 < heavy / light < 20
+    assert 3 < heavy / light < 27, "nine times as much, whoever else is on the core"
 
 
 @pytest.mark.limits

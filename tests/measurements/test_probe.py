@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -91,19 +92,22 @@ def test_file_bytes(probe: Probe, tmp_path: Path) -> None:
     assert probe.measure(lambda: None).metrics["fs_read_bytes"] <= 64
 
 
-def test_cpu_and_memory_are_in_their_units(probe: Probe) -> None:
-    kept: list[bytearray] = []
-    before = probe.measure(lambda: None).metrics
-    after = probe.measure(lambda: kept.append(bytearray(b"x") * (32 << 20))).metrics
-    assert after["heap_used_mb"] - before["heap_used_mb"] == pytest.approx(32, abs=2)
-    assert after["rss_mb"] >= after["heap_used_mb"]
-
-
-def test_cpu_time_adds_up_in_a_quiet_process() -> None:
-    code = (
-        "from flashfm.measurements.probe import Probe\nimport time\n"
-        "def spin():\n    start = time.process_time()\n    while time.process_time() - start < 0.2: pass\n"
-        "m = Probe().measure(spin).metrics\nprint(m['user_cpu_ms'] + m['system_cpu_ms'])"
-    )
+def figures(body: str) -> dict[str, float]:
+    """Metrics of `call`, defined by `body`, in a process that does nothing else."""
+    code = f"import json, time\nfrom flashfm.measurements.probe import Probe\nkept = []\n{body}\n"
+    code += "print(json.dumps(Probe().measure(call).metrics))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(200, rel=0.1)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def test_memory_is_in_mib() -> None:
+    idle = figures("def call(): pass")
+    grown = figures("def call(): kept.append(bytearray(b'x') * (32 << 20))")
+    assert grown["heap_used_mb"] - idle["heap_used_mb"] == pytest.approx(32, abs=2)
+    assert grown["rss_mb"] >= grown["heap_used_mb"]
+
+
+def test_cpu_time_adds_up() -> None:
+    spent = figures("def call():\n    start = time.process_time()\n    while time.process_time() - start < 0.2: pass")
+    assert spent["user_cpu_ms"] + spent["system_cpu_ms"] == pytest.approx(200, rel=0.1)

@@ -53,7 +53,9 @@ def list_(as_json: bool = _Json) -> None:
 
 @app.command(epilog="Example: flashfm data fetch cloudbandit")
 def fetch(
-    names: list[str] = typer.Argument(None, metavar="NAME", help="Names from `flashfm data list`.", show_default=False),
+    names: list[str] | None = typer.Argument(
+        None, metavar="NAME", help="Names from `flashfm data list`.", show_default=False
+    ),
     every: bool = typer.Option(False, "--all", help="Every data set that has a public address."),
 ) -> None:
     """Download public data sets into the cache, SHA-256 checked; what is on this machine already is left alone."""
@@ -61,7 +63,7 @@ def fetch(
 
     if bool(names) == every:
         raise typer.BadParameter("give names, or --all")
-    wanted = [one.name for one in SOURCES.values() if one.url] if every else list(names)
+    wanted = [one.name for one in SOURCES.values() if one.url] if every else list(names or [])
     for name in wanted:
         source(name)
     failed: list[DataError] = []
@@ -281,29 +283,15 @@ def _fetch_with_bar(name: str) -> Path:
 
 
 class _Bar:
-    """What pooch tells of a download, in rich's terms."""
+    """What `fetch` tells of a download, in rich's terms."""
 
     def __init__(self, progress: Any, name: str) -> None:
         self._progress, self._task = progress, progress.add_task(name, total=None)
 
-    @property
-    def total(self) -> float | None:
-        """Bytes to come; None where the server does not say."""
-        total: float | None = self._progress.tasks[self._task].total
-        return total
+    def start(self, total_bytes: int | None) -> None:
+        """It begins; the length is None where the server does not say."""
+        self._progress.update(self._task, total=total_bytes)
 
-    @total.setter
-    def total(self, value: int) -> None:
-        self._progress.update(self._task, total=value or None)
-
-    def update(self, n: int) -> None:
-        """`n` more bytes came."""
-        self._progress.advance(self._task, n)
-
-    def reset(self) -> None:
-        """Count from 0 again."""
-        self._progress.reset(self._task, total=self.total)
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        self._progress.stop_task(self._task)
+    def update(self, n_bytes: int) -> None:
+        """That many more came."""
+        self._progress.advance(self._task, n_bytes)

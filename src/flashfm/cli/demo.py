@@ -55,7 +55,7 @@ def command(
     except OSError as error:
         raise MeasureError(f"--picture {picture}: cannot make its folder: {error.strerror}") from None
     table = MeasurementTable.from_measurements(measured)
-    runtime_curves(table.frame, [app.name for app in chosen.values()], picture)
+    runtime_curves(table.frame, {kind: app.name for kind, app in chosen.items()}, picture)
     if as_json:
         rows = [{"app": m.app, "memory_mb": m.config.memory_mb, "runtime_ms": m.runtime_ms} for m in measured]
         print(json.dumps({"seed": seed, "rows": rows, "picture": str(picture)}))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from flashfm.datasets.schema import Origin, Problem, numbers, refuse
 from flashfm.datasets.table import MeasurementTable
 from flashfm.errors import DataError, DataFormatError, DataMissingError
 
+_PIECE = 2**16
 TIMEOUT_S = 30.0
 """Longest wait for a server's next bytes."""
 
@@ -88,12 +90,23 @@ def locate(name: str) -> Path:
     raise DataMissingError(f"data set {name!r} is not on this machine (looked for {known.path} in {looked}); {how}")
 
 
-def fetch(name: str, *, progress: Any = None) -> Path:
+@runtime_checkable
+class Progress(Protocol):
+    """What `fetch` tells of a download."""
+
+    def start(self, total_bytes: int | None) -> None:
+        """It begins; the length is None where the server does not say."""
+
+    def update(self, n_bytes: int) -> None:
+        """That many more came."""
+
+
+def fetch(name: str, *, progress: Progress | None = None) -> Path:
     """Download a data set into the cache, unless it is already on this machine.
 
     Args:
         name: name in the catalogue.
-        progress: an object with tqdm's `total`, `update`, `reset` and `close`, told of every piece; None for silence.
+        progress: told of every piece; None for silence.
 
     Raises:
         DataError: no data set has that name, it has to be got by hand, or the network fails.
@@ -111,9 +124,8 @@ def fetch(name: str, *, progress: Any = None) -> Path:
     pooch.get_logger().setLevel("ERROR")
     target = cache_dir() / known.path
     try:
-        downloader = pooch.HTTPDownloader(progressbar=progress or False, timeout=TIMEOUT_S)
         known_hash = f"sha256:{known.sha256}" if known.sha256 else None
-        pooch.retrieve(known.url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
+        pooch.retrieve(known.url, known_hash, target.name, target.parent, downloader=_downloader(progress))
     except requests.RequestException as error:
         reason = type(error).__name__ if error.response is None else f"HTTP status {error.response.status_code}"
         raise DataError(
@@ -125,6 +137,24 @@ def fetch(name: str, *, progress: Any = None) -> Path:
     except OSError as error:
         raise DataError(f"data set {name!r}: cannot be kept at {target}: {error.strerror or error}") from None
     return target
+
+
+def _downloader(progress: Progress | None) -> Callable[[str, str, object], None]:
+    """What pooch calls to get a file; unlike its own downloader, it closes the connection when something fails."""
+    import requests
+
+    def download(url: str, output_file: str, _: object) -> None:
+        with requests.get(url, timeout=TIMEOUT_S, stream=True) as response, Path(output_file).open("wb") as file:
+            response.raise_for_status()
+            if progress:
+                length = response.headers.get("content-length", "")
+                progress.start(int(length) if length.isdigit() else None)
+            for piece in response.iter_content(_PIECE):
+                file.write(piece)
+                if progress:
+                    progress.update(len(piece))
+
+    return download
 
 
 def _check_digest(path: Path, known: Source) -> None:

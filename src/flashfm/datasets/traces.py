@@ -291,7 +291,8 @@ def _counts(read: Callable[[int], bytes], path: Path) -> Int[np.ndarray, " bin"]
         n += len(words)
         if n > MAX_BINS:
             raise DataFormatError(f"{path}: more than {MAX_BINS} numbers; expected one for each second")
-        pieces.append(np.fromstring(text[: len(text) - len(rest)], dtype=np.int64, sep=" "))
+        if words:  # of blanks alone, fromstring makes a number
+            pieces.append(np.fromstring(text[: len(text) - len(rest)], dtype=np.int64, sep=" "))
     if not n:
         raise DataFormatError(f"{path}: {_TARGET} is empty; expected whole numbers")
     return np.concatenate(pieces)

@@ -117,8 +117,7 @@ class Capacity:
         finally:
             if turn.done() and not turn.cancelled():
                 self._free += cores
-            else:
-                self._waiting.remove((cores, turn))
+            self._waiting = deque((c, t) for c, t in self._waiting if t is not turn)
             self._serve()
 
     def _serve(self) -> None:
