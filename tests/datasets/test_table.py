@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashfm.datasets import MeasurementTable
-from flashfm.datasets.repeats import pooled_cov
+from flashfm.datasets.repeats import pooled_covs
 from flashfm.errors import DataFormatError
 from flashfm.records import METRICS, Measurement, Outcome, ResourceConfig
 
@@ -239,18 +239,39 @@ def test_a_repeat_that_failed_is_not_averaged() -> None:
     assert table.frame["note"].tolist() == ["y", "z"]
 
 
-@given(
-    st.lists(
-        st.lists(st.floats(0.1, 1e4), min_size=1, max_size=6),
-        min_size=2,
-        max_size=4,
+@settings(deadline=None)
+@given(st.lists(st.lists(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=6), min_size=1, max_size=4), min_size=1))
+def test_averaged_spread_is_that_of_all_invocations(groups: list[list[list[float]]]) -> None:
+    repeats = [np.array(values) for group in groups for values in group]
+    means = np.array([values.mean() for values in repeats])
+    covs = np.array([values.std(ddof=1) / values.mean() if values.size > 1 else np.nan for values in repeats])
+    counts = np.array([float(values.size) for values in repeats])
+    number = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    found = pooled_covs(means, covs, counts, number)
+    for group, cov in zip(groups, found, strict=True):
+        everything = np.concatenate([np.array(values) for values in group])
+        if everything.size < 2:
+            assert np.isnan(cov)
+        else:
+            assert cov == pytest.approx(everything.std(ddof=1) / everything.mean(), rel=1e-6, abs=1e-9)
+
+
+def test_repeats_far_apart_keep_their_place_and_missing_metrics_count_for_nothing() -> None:
+    rows = pd.DataFrame(
+        {
+            "app": ["a", "b", "a", "c", "a"],
+            "memory_mb": 128,
+            "runtime_ms": [1.0, 7.0, 3.0, None, 5.0],
+            "outcome": ["ok", "ok", "ok", "timeout", "ok"],
+            "rss_mb_mean": [10.0, 1.0, None, None, 30.0],
+            "rss_mb_cov": [0.1, 0.2, None, None, 0.1],
+            "price": [1.0, 2.0, 3.0, 4.0, 8.0],
+        }
     )
-)
-def test_averaged_spread_is_that_of_all_invocations(repeats: list[list[float]]) -> None:
-    rows = [np.array(r) for r in repeats]
-    means = np.array([r.mean() for r in rows])
-    covs = np.array([r.std(ddof=1) / r.mean() if r.size > 1 else np.nan for r in rows])
-    everything = np.concatenate(rows)
-    counts = np.array([float(r.size) for r in rows])
-    expected = everything.std(ddof=1) / everything.mean()
-    assert pooled_cov(means, covs, counts) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    table = MeasurementTable.from_frame(rows, average_repeats=True)
+    assert table.frame["app"].tolist() == ["a", "b", "c"]
+    assert table.frame["runtime_ms"].tolist()[:2] == [3.0, 7.0]
+    assert table.frame["rss_mb_mean"].tolist()[:2] == [20.0, 1.0]
+    assert table.frame["rss_mb_cov"].tolist()[:2] == [pytest.approx(np.std([10, 30], ddof=1) / 20), 0.2]
+    assert table.frame["price"].tolist() == [4.0, 2.0, 4.0]
+    assert len(MeasurementTable.from_frame(rows.head(2), average_repeats=True)) == 2

@@ -151,6 +151,31 @@ def test_an_open_load(backend: Backend, tmp_path: Path) -> None:
 
 
 @pytest.mark.limits
+def test_a_worker_that_dies_at_once_is_an_outcome(backend: Backend, tmp_path: Path) -> None:
+    dying = tmp_path / "dying.py"
+    dying.write_text("import os, threading\nthreading.Timer(.05, os._exit, [5]).start()\ndef handler(e): return 1\n")
+    planned = campaign(function_spec(str(dying)))
+    with Journal(tmp_path / "j", planned.settings()) as journal:
+        runner = Runner(planned, journal, backend)
+        run(runner)
+        assert len(runner.measurements()) == 2
+
+
+@pytest.mark.limits
+def test_an_open_load_on_what_cannot_be_prepared(backend: Backend, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("import no_such_module")
+    load = OpenLoad(20.0, 0.5, 2)
+    planned = Campaign((function_spec(str(broken)),), OpenWhisk(0), (ResourceConfig(512, 512),), load=load, passes=1)
+    with Journal(tmp_path / "j", planned.settings()) as journal:
+        runner = Runner(planned, journal, backend)
+        run(runner)
+        (measured,) = runner.measurements()
+    assert measured.outcome is Outcome.ERROR
+    assert "no_such_module" in measured.detail
+
+
+@pytest.mark.limits
 def test_an_application_that_cannot_be_provisioned_does_not_stop_the_others(backend: Backend, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("import no_such_module")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from flashfm.datasets.schema import Origin
 from flashfm.errors import DataFormatError
@@ -41,57 +41,65 @@ def average(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     pooled invocations, so repeats of one invocation each yield their own spread (standard deviation with n - 1). Text
     is that of the first row.
     """
-    doubled = frame.duplicated(key, keep=False)
-    if not doubled.any():
+    group = frame.groupby(key, dropna=False, sort=False).ngroup().to_numpy()
+    if group.max(initial=-1) + 1 == len(frame):
         return frame
-    merged = {}
-    for _, group in frame[doubled].groupby(key, dropna=False, sort=False):
-        ended = group[group["outcome"] == Outcome.OK.value]
-        merged[group.index[0]] = _merge(ended, key) if len(ended) else group.iloc[0]
-    added = pd.DataFrame.from_dict(merged, orient="index", columns=frame.columns)
-    return pd.concat([frame[~doubled], added.astype(frame.dtypes)]).sort_index().reset_index(drop=True)
+    ended = (frame["outcome"] == Outcome.OK.value).to_numpy()
+    first = ~frame.duplicated(key).to_numpy()
+    chosen = np.where(np.bincount(group, ended)[group] > 0, ended, first)
+    rows, group = frame[chosen], group[chosen]
+    kept = rows[~pd.Series(group).duplicated().to_numpy()].iloc[np.argsort(pd.unique(group))].reset_index(drop=True)
+    several = np.bincount(group) > 1
+    counts = np.ones(len(rows))
+    if "n_invocations" in rows:
+        counts = np.maximum(rows["n_invocations"].to_numpy(dtype="float64"), 1)
+        kept["n_invocations"] = np.bincount(group, rows["n_invocations"]).astype(np.int64)
+    for column in rows.columns:
+        if column in key or column == "n_invocations" or not pd.api.types.is_numeric_dtype(rows[column]):
+            continue
+        values = rows[column].to_numpy(dtype="float64")
+        of = "runtime_ms" if column == "runtime_cov" else column.removesuffix("_cov") + "_mean"
+        if column.endswith("_cov") and of in rows:
+            merged = pooled_covs(rows[of].to_numpy(dtype="float64"), values, counts, group)
+        else:
+            merged = _means(values, counts, group)
+        kept[column] = np.where(several, merged, kept[column])
+    return kept
 
 
-def pooled_cov(
-    means: Float[np.ndarray, " repeat"], covs: Float[np.ndarray, " repeat"], counts: Float[np.ndarray, " repeat"]
-) -> float:
-    """Coefficient of variation of all invocations together, from each repeat's mean, coefficient and count.
+def pooled_covs(
+    means: Float[np.ndarray, " repeat"],
+    covs: Float[np.ndarray, " repeat"],
+    counts: Float[np.ndarray, " repeat"],
+    group: Int[np.ndarray, " repeat"],
+) -> Float[np.ndarray, " group"]:
+    """Coefficient of variation of all invocations of each group, from each repeat's mean, coefficient and count.
 
     Args:
-        means: mean of each repeat.
+        means: mean of each repeat; a repeat without one is left out.
         covs: sample standard deviation / mean of each repeat, a ratio; NaN counts as no spread where `counts` is 1 or
             `means` is 0.
         counts: invocations of each repeat, at least 1.
+        group: number of the group that each repeat belongs to, from 0.
 
     Returns:
-        A ratio of at least 0; NaN with fewer than two invocations, a mean of 0, or a spread that is not known.
+        Ratios of at least 0; NaN with fewer than two invocations, a mean of 0, or a spread that is not known.
     """
-    total = float(counts.sum())
-    centre = float((counts * means).sum()) / total
-    if total < 2 or centre == 0:
-        return float("nan")
+    counts = np.where(np.isnan(means), 0.0, counts)
+    means = np.nan_to_num(means)
+    n, centre = np.bincount(group, counts), _means(means, counts, group)
     deviations = np.where((counts <= 1) | (means == 0), 0.0, covs * means)
-    squares = float(((counts - 1) * deviations**2 + counts * (means - centre) ** 2).sum())
-    return float(np.sqrt(squares / (total - 1)) / abs(centre))
+    within = np.where(counts > 0, (counts - 1) * deviations**2, 0.0)
+    squares = np.bincount(group, within + counts * (means - np.nan_to_num(centre)[group]) ** 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(squares / (n - 1)) / np.abs(centre)
+    return np.where((n >= 2) & (centre != 0), spread, np.nan)
 
 
-def _merge(group: pd.DataFrame, key: list[str]) -> pd.Series:
-    counts = group["n_invocations"].astype("float64") if "n_invocations" in group else pd.Series(1.0, index=group.index)
-    row: dict[str, object] = {}
-    for column in group.columns:
-        values = group[column]
-        if column == "n_invocations":
-            row[column] = int(counts.sum())
-        elif column in key or not pd.api.types.is_numeric_dtype(values):
-            row[column] = values.iloc[0]
-        elif column.endswith("_cov"):
-            means = "runtime_ms" if column == "runtime_cov" else column.removesuffix("_cov") + "_mean"
-            seen = group[means].notna() if means in group else values.notna()
-            if means in group and seen.any():
-                row[column] = pooled_cov(*(v[seen].to_numpy(dtype="float64") for v in (group[means], values, counts)))
-            else:
-                row[column] = values.mean()
-        else:
-            seen = values.notna()
-            row[column] = float(np.average(values[seen], weights=counts[seen])) if seen.any() else float("nan")
-    return pd.Series(row, dtype=object)
+def _means(
+    values: Float[np.ndarray, " repeat"], weights: Float[np.ndarray, " repeat"], group: Int[np.ndarray, " repeat"]
+) -> Float[np.ndarray, " group"]:
+    """Weighted mean of each group over what is not NaN; NaN where nothing is left."""
+    weights = np.where(np.isnan(values), 0.0, weights)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(group, weights * np.nan_to_num(values)) / np.bincount(group, weights)

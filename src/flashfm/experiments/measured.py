@@ -7,7 +7,8 @@ side by side, and the slow-down of CPU-bound applications.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,10 @@ def collect(chosen: list[Part], folder: Path, *, on_visit: Callable[[Part, int, 
         with Journal(folder / f"{table.name}.journal", part.campaign.settings()) as journal:
             runner = Runner(part.campaign, journal, backend, pack=part.pack)
 
-            def visited(app: str, sample: object, part: Part = part, runner: Runner = runner) -> None:
-                del app, sample
-                on_visit(part, part.campaign.visits - runner.left, part.campaign.visits)
+            done = itertools.count(part.campaign.visits - runner.left + 1)
+
+            def visited(*_: object, part: Part = part, done: Iterator[int] = done) -> None:
+                on_visit(part, next(done), part.campaign.visits)
 
             runner.on_visit = visited
             run(runner)

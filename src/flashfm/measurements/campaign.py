@@ -23,12 +23,12 @@ import numpy as np
 from flashfm.applications.runtime import Application
 from flashfm.applications.services import EmbeddedAws
 from flashfm.applications.spec import ApplicationSpec
-from flashfm.errors import FlashError, LimitsError, MeasureError
+from flashfm.errors import FlashError, MeasureError
 from flashfm.measurements.arrivals import check_load, exponential
 from flashfm.measurements.harness import Sample, aggregate, closed_loop, open_loop
 from flashfm.measurements.journal import Journal
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits, Watchdog
-from flashfm.measurements.platforms import Lambda, Platform, neighbours
+from flashfm.measurements.platforms import Platform, neighbours
 from flashfm.measurements.sandbox import InvokePlan, Sandbox
 from flashfm.records import Measurement, Outcome, ResourceConfig
 
@@ -161,6 +161,7 @@ class Runner:
             raise MeasureError(f"core {self._core} is not one of this process's: {', '.join(map(str, cores))}")
         exclusive = campaign.platform.exclusive
         self._elsewhere = (frozenset(cores) - {self._core} or frozenset(cores)) if exclusive else None
+        self._node_cpus = frozenset({self._core}) if exclusive else None
         self._capacity = Capacity(1.0 if exclusive or not packed else packed)
         self._at_once = 2 if exclusive else 1 if not packed else max(2, round(6 * packed))
         self._spare: list[EmbeddedAws] = []
@@ -247,13 +248,14 @@ class Runner:
         c = self._campaign
         async with sandbox() as instance:
             await self._prepare(instance, app)
-            for number, config in self._missing(app):
-                if not instance.alive:
+            for i, (number, config) in enumerate(self._missing(app)):
+                if i and not instance.alive:  # the first visit says what became of a worker that died at once
                     return
                 async with self._capacity.take(c.platform.cores(config)):
-                    cpus = frozenset({self._core}) if c.platform.exclusive else None
                     limits = c.platform.limits(config)
-                    sample = await closed_loop(instance, config, limits, c.plan, timeout_s=c.timeout_s, cpus=cpus)
+                    sample = await closed_loop(
+                        instance, config, limits, c.plan, timeout_s=c.timeout_s, cpus=self._node_cpus
+                    )
                 self._record(app, number, sample)
 
     async def _open(self, app: ApplicationSpec, sandbox: Callable[[], Sandbox]) -> None:
@@ -264,9 +266,18 @@ class Runner:
         seed = random.Random(f"{c.seed}/{app.name}/{number}/{config}").getrandbits(63)
         arrivals = exponential(c.load.rate_per_s, c.load.duration_s, np.random.default_rng(seed))
         async with self._capacity.take(float("inf")):
-            limits = c.platform.limits(config)
-            most = c.load.max_instances
-            sample = await open_loop(sandbox, config, limits, arrivals, timeout_s=c.timeout_s, max_instances=most)
+            try:
+                sample = await open_loop(
+                    sandbox,
+                    config,
+                    c.platform.limits(config),
+                    arrivals,
+                    timeout_s=c.timeout_s,
+                    max_instances=c.load.max_instances,
+                    cpus=self._node_cpus,
+                )
+            except MeasureError as error:
+                sample = Sample(config, Outcome.ERROR, detail=str(error))
         self._record(app, number, sample)
 
     async def _prepare(self, instance: Sandbox, app: ApplicationSpec) -> None:
@@ -303,6 +314,3 @@ def _first(group: BaseExceptionGroup[FlashError]) -> FlashError:
         found = found.exceptions[0]
     assert isinstance(found, FlashError)
     return found
-
-
-__all__ = ["Campaign", "Capacity", "Lambda", "LimitsError", "OpenLoad", "Runner", "run"]

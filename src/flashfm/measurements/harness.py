@@ -72,6 +72,7 @@ async def open_loop(
     *,
     timeout_s: float = 60.0,
     max_instances: int = 16,
+    cpus: frozenset[int] | None = None,
 ) -> Sample:
     """Send requests at given times whatever the answers take, each to an idle instance, as a serverless platform does.
 
@@ -86,6 +87,7 @@ async def open_loop(
         arrivals_s: when requests arrive, ascending.
         timeout_s: an invocation that takes longer ends the load with outcome `timeout`.
         max_instances: most instances at once.
+        cpus: cores that the instances may use; None for all.
     """
     done: list[Invocation] = []
     late = 0
@@ -106,7 +108,7 @@ async def open_loop(
         async def begin() -> Sandbox:
             sandbox = await instances.enter_async_context(start())
             await sandbox.call("prepare")
-            await sandbox.begin(limits)
+            await sandbox.begin(limits, cpus)
             async for _ in sandbox.invoke(one, timeout_s):
                 pass
             return sandbox

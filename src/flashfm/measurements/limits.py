@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -333,8 +332,3 @@ def detect() -> Backend:
             return backend
         reasons.append(f"{backend.name}: {problem} ({backend.how})")
     raise LimitsError("CPU and memory limits cannot be set here. " + "; ".join(reasons))
-
-
-def python_command() -> list[str]:
-    """This interpreter, with the directories of the calling process off `sys.path`."""
-    return [shutil.which(sys.executable) or sys.executable, "-P"]

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO, Any
 
 from flashfm.applications.spec import ApplicationSpec
 from flashfm.errors import LimitsError, MeasureError
-from flashfm.measurements.limits import LOWEST_SHARES, Group, Limits, python_command
+from flashfm.measurements.limits import LOWEST_SHARES, Group, Limits
 from flashfm.records import METRICS, Invocation, Outcome
 
 STARTUP_TIMEOUT_S = 120.0
@@ -95,7 +96,8 @@ class Sandbox:
             self._group.apply(Limits(cpu_shares=LOWEST_SHARES))
             self._process = await asyncio.create_subprocess_exec(
                 *self._group.launcher,
-                *python_command(),
+                sys.executable,
+                "-P",
                 "-m",
                 "flashfm.measurements.worker",
                 stdin=asyncio.subprocess.PIPE,
