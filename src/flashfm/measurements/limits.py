@@ -285,31 +285,36 @@ class CgroupV1(_Cgroups):
 
 
 class CgroupV2(_Cgroups):
-    """The unified hierarchy, where this process may make groups below its own."""
+    """The unified hierarchy: groups below its root where that is ours to write, else below this process's own group."""
 
     name, how, v2 = "cgroup-v2", "run as root, or inside `systemd-run --user --scope -p Delegate=yes`", True
 
     def _bases(self) -> dict[str, Path]:
-        base = _directory("")
-        if base is None:
+        own = _directory("")
+        if own is None:
             raise LimitsError("no cgroup v2 hierarchy is mounted")
+        root = next(d for d in (own, *own.parents) if not (d.parent / "cgroup.procs").exists())
+        is_root = not (root / "cgroup.type").exists()  # a container sees a group of the host's as its root
+        base = root if is_root and os.access(root / "cgroup.subtree_control", os.W_OK) else own
         have = set((base / "cgroup.controllers").read_text().split())
         if not {"cpu", "memory"} <= have:
-            raise LimitsError(
-                f"{base}: expected the controllers cpu and memory, got {', '.join(sorted(have)) or 'none'}"
-            )
-        if (
-            base / "cgroup.type"
-        ).exists():  # not the root: processes may not sit beside groups that share its resources
-            own = base / f"{PREFIX}supervisor"
-            try:
-                own.mkdir(exist_ok=True)
-                for pid in (base / "cgroup.procs").read_text().split():
-                    _write(own / "cgroup.procs", pid)
-            except OSError as error:
-                raise LimitsError(f"{base}: could not make groups: {error.strerror}") from None
+            got = ", ".join(sorted(have)) or "none"
+            raise LimitsError(f"{base}: expected the controllers cpu and memory, got {got}")
+        if base is not root or not is_root:
+            self._step_aside(base)
         _write(base / "cgroup.subtree_control", "+cpu +memory")
         return {"cpu": base, "memory": base}
+
+    @staticmethod
+    def _step_aside(base: Path) -> None:
+        """Move the processes of `base` into a group below it: none may sit beside groups that share its resources."""
+        aside = base / f"{PREFIX}supervisor"
+        try:
+            aside.mkdir(exist_ok=True)
+            for pid in (base / "cgroup.procs").read_text().split():
+                _write(aside / "cgroup.procs", pid)
+        except OSError as error:
+            raise LimitsError(f"{base}: could not make groups: {error.strerror}") from None
 
 
 def backends() -> list[Backend]:

@@ -30,12 +30,15 @@ class SystemdGroup(Group):
 
     def __init__(self, name: str, dog: Watchdog, *, user: bool, slice_name: str) -> None:
         self._unit, self._dog, self._user, self._slice = f"{name}.scope", dog, user, slice_name
-        self._name, self._limits, self._started, self._children = name, Limits(), False, 0
-        dog.register("unit", self._mark)
+        self._name, self._limits, self._started = name, Limits(), False
+        for mark in self._marks:
+            dog.register("unit", mark)
 
     @property
-    def _mark(self) -> str:
-        return f"{'user' if self._user else 'system'}:{self._unit}"
+    def _marks(self) -> list[str]:
+        """What to stop: the slice of the groups within, then the scope."""
+        manager = "user" if self._user else "system"
+        return [f"{manager}:{self._name}.slice", f"{manager}:{self._unit}"]
 
     @property
     def _manager(self) -> list[str]:
@@ -46,7 +49,7 @@ class SystemdGroup(Group):
         """Command prefix that joins the group; see `Group`."""
         self._started = True
         options = [part for value in properties(self._limits) for part in ("-p", value)]
-        naming = ["--scope", "--quiet", "--collect", f"--slice={self._slice}.slice", f"--unit={self._unit}"]
+        naming = ["--scope", "--quiet", f"--slice={self._slice}.slice", f"--unit={self._unit}"]
         return ["systemd-run", *self._manager, *naming, *options, "--"]
 
     def apply(self, limits: Limits) -> None:
@@ -61,12 +64,13 @@ class SystemdGroup(Group):
 
     def oom_kills(self) -> int:
         """Processes killed at the memory limit so far."""
-        command = ["systemctl", *self._manager, "show", "--property=ControlGroup", "--value", self._unit]
-        path = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
-        events = Path(f"/sys/fs/cgroup{path}/memory.events")
-        if not path or not events.exists():
-            return 0
-        return next((int(x.split()[1]) for x in events.read_text().splitlines() if x.startswith("oom_kill ")), 0)
+        command = ["systemctl", *self._manager, "show", "--property=ControlGroup,Result", self._unit]
+        shown = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+        found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        events = Path(f"/sys/fs/cgroup{found.get('ControlGroup', '')}/memory.events")
+        if found.get("ControlGroup") and events.exists():
+            return next((int(x.split()[1]) for x in events.read_text().splitlines() if x.startswith("oom_kill ")), 0)
+        return int(found.get("Result") == "oom-kill")  # the scope is gone with its last process
 
     def child(self, name: str) -> SystemdGroup:
         """A group within this one."""
@@ -74,9 +78,9 @@ class SystemdGroup(Group):
 
     def remove(self) -> None:
         """Kill what runs in the group and remove it."""
-        if self._started:
-            watchdog.stop_unit(self._mark)
-        self._dog.forget("unit", self._mark)
+        for mark in reversed(self._marks):
+            watchdog.stop_unit(mark)
+            self._dog.forget("unit", mark)
 
 
 class SystemdRun(Backend):

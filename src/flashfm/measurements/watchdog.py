@@ -52,9 +52,10 @@ def remove_cgroup(directory: Path, patience_s: float = 10.0) -> bool:
 def stop_unit(name: str) -> None:
     """Stop a transient systemd unit; `user:NAME` is one of the user's own manager."""
     manager, _, unit = name.rpartition(":")
-    command = ["systemctl", *(["--user"] if manager == "user" else []), "stop", unit]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(command, check=False, capture_output=True, timeout=10)
+    for verb in ("stop", "reset-failed"):
+        command = ["systemctl", *(["--user"] if manager == "user" else []), verb, unit]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, check=False, capture_output=True, timeout=10)
 
 
 def main() -> None:
