@@ -158,16 +158,23 @@ def combine(chosen: list[Part], folder: Path, *, date: str, noise: dict[str, flo
 def assess(chosen: list[Part], folder: Path) -> tuple[list[Row], dict[str, Any]]:
     """Repeat noise, effect of packing, and slow-down of CPU-bound applications, as rows and what they rest on."""
     tables = {part.name: _read(folder, part) for part in chosen if part.name in ("lambda", "repeat", "alone")}
-    rows, more = [], {}
-    for name, method in (("repeat", "the same campaign again"), ("alone", "one application at a time")):
-        compared = agreement(tables["lambda"], tables[name])
-        rows.append(_summary(f"lambda, {method}", "APE", compared.groupby("app")["ape"].mean(), len(compared)))
-        rows.append(_summary(f"lambda, {method}", "log ratio", compared.groupby("app")["log"].mean(), len(compared)))
-        more[f"{name}_mape_by_memory_mb"] = {
-            str(size): round(float(v), 4) for size, v in compared.groupby("memory_mb")["ape"].mean().items()
-        }
-    more["packing_log_ratio_95"] = _interval(tables["lambda"], tables["alone"], tables["repeat"])
-    slow = slowdowns(tables["lambda"], cpu_bound(next(p for p in chosen if p.name == "lambda").campaign.apps))
+    apps = {app.name: app for app in next(p for p in chosen if p.name == "lambda").campaign.apps}
+    shared = {name for name, app in apps.items() if not {"disk", "network"}.isdisjoint(_bounds(app))}
+    repeated = agreement(tables["lambda"], tables["repeat"])
+    rows = _compared("lambda, measured again", repeated)
+    packed = agreement(tables["repeat"], tables["alone"])
+    rows += _compared("lambda, one at a time after side by side", packed)
+    for where, kept in (("with disk or network", True), ("without", False)):
+        some = packed[packed.app.isin(shared) == kept]
+        if len(some):
+            rows += _compared(f"lambda, one at a time after side by side, {where}", some)
+    more: dict[str, Any] = {
+        "repeat_mape_by_memory_mb": {
+            str(size): round(float(v), 4) for size, v in repeated.groupby("memory_mb")["ape"].mean().items()
+        },
+        "packing_log_ratio_95": _interval(packed.groupby("app")["log"].mean()),
+    }
+    slow = slowdowns(tables["lambda"], cpu_bound(apps.values()))
     rows.append(_summary("lambda, CPU-bound", "slow-down 1024 to 128 MB / 8", slow["ratio"] / 8, len(slow)))
     rows.append(_summary("lambda, CPU-bound", "the same at equal CPU time", slow["ratio_at_equal_cpu"] / 8, len(slow)))
     return rows, more
@@ -175,7 +182,7 @@ def assess(chosen: list[Part], folder: Path) -> tuple[list[Row], dict[str, Any]]
 
 def noise_of(rows: list[Row]) -> dict[str, float]:
     """The floor under every model of these data: how far one measurement is from another; `rows` come from `assess`."""
-    repeat = next(row for row in rows if row.metric == "APE" and "again" in row.method)
+    repeat = next(row for row in rows if row.metric == "APE" and row.method.endswith("again"))
     return {"repeat_mape": round(repeat.mean, 4), "repeat_median_ape": round(repeat.median, 4)}
 
 
@@ -189,7 +196,7 @@ def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 def cpu_bound(apps: Iterable[ApplicationSpec]) -> set[str]:
     """Names of applications that are made of CPU-bound segments alone."""
-    return {app.name for app in apps if all(segment_class(part.kind).bound == "cpu" for part in app.segments)}
+    return {app.name for app in apps if _bounds(app) == {"cpu"}}
 
 
 def slowdowns(frame: pd.DataFrame, apps: set[str]) -> pd.DataFrame:
@@ -214,14 +221,25 @@ def slowdowns(frame: pd.DataFrame, apps: set[str]) -> pd.DataFrame:
     )
 
 
-def _interval(first: pd.DataFrame, alone: pd.DataFrame, repeat: pd.DataFrame) -> dict[str, float]:
-    """Bootstrap over applications: mean log ratio of alone to packed, less that of the repeat to the first."""
-    moved = agreement(first, alone).groupby("app")["log"].mean() - agreement(first, repeat).groupby("app")["log"].mean()
+def _interval(of_apps: pd.Series) -> dict[str, float]:
+    """Mean over applications with its 95 % interval, by bootstrap over applications."""
     rng = np.random.default_rng(0)
-    values = moved.dropna().to_numpy()
+    values = of_apps.to_numpy()
     means = rng.choice(values, (10_000, values.size)).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return {"mean": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _compared(method: str, compared: pd.DataFrame) -> list[Row]:
+    of_apps = compared.groupby("app")
+    return [
+        _summary(method, "APE", of_apps["ape"].mean(), len(compared)),
+        _summary(method, "log ratio", of_apps["log"].mean(), len(compared)),
+    ]
+
+
+def _bounds(app: ApplicationSpec) -> set[str]:
+    return {segment_class(part.kind).bound for part in app.segments}
 
 
 def _summary(method: str, metric: str, values: pd.Series, queries: int) -> Row:
