@@ -56,7 +56,8 @@ def test_every_configuration_was_called_at_least_ten_times_or_says_why(frame: pd
     few = ok[ok.n_invocations < 10]
     assert (few.runtime_ms > 4000).all()
     assert len(ok) > 0.97 * len(frame)
-    assert frame.loc[frame.outcome != "ok", "detail"].notna().all()
+    if len(ok) < len(frame):
+        assert frame.loc[frame.outcome != "ok", "detail"].notna().all()
 
 
 def test_metrics_are_rich_and_physical(frame: pd.DataFrame) -> None:
