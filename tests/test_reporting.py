@@ -12,7 +12,14 @@ import pytest
 
 from flashfm.datasets import RateTrace
 from flashfm.errors import DataError
-from flashfm.reporting import PALETTE, rate_curves, representative_apps, runtime_curves
+from flashfm.reporting import (
+    PALETTE,
+    curve_points,
+    principal_platform,
+    rate_curves,
+    representative_apps,
+    runtime_curves,
+)
 
 SIZES = [128, 256, 512, 1024, 2048, 3008]
 
@@ -125,3 +132,20 @@ def test_rates_short_and_long(tmp_path: Path) -> None:
     many = [RateTrace(f"trace-{i}" * 12, rng.poisson(3, 100), 60.0) for i in range(6)]
     assert any("2 more traces" in words for words in words_of(rate_curves(many, tmp_path / "c.svg")))
     assert "minutes since the start" in words_of(rate_curves(many[:1], tmp_path / "d.svg"))
+
+
+def test_configurations_that_share_a_size_become_one_point() -> None:
+    rows = [
+        ("a", "whisk", memory, shares, 10.0 * 1024 / shares * factor, "ok")
+        for shares in (256, 512, 1024)
+        for memory, factor in ((128, 2.0), (512, 0.5))
+    ]
+    rows += [("a", "lambda", memory, None, 5.0, "ok") for memory in (128, 256, 512)]
+    rows += [("b", "whisk", 128, 256, None, "timeout")]
+    frame = pd.DataFrame(rows, columns=["app", "platform", "memory_mb", "cpu_shares", "runtime_ms", "outcome"])
+    assert principal_platform(frame) == "lambda"
+    points, axis = curve_points(frame, "whisk")
+    assert axis == "cpu_shares"
+    assert points.loc[points.app == "a", "runtime_ms"].tolist() == pytest.approx([40.0, 20.0, 10.0])
+    assert points.loc[points.app == "b", "outcome"].tolist() == ["timeout"]
+    assert curve_points(frame)[1] == "memory_mb"

@@ -26,6 +26,7 @@ MARKERS = "osD^vP"
 CPU_BOUND, IO_BOUND = 0.8, 0.2
 """Shares of CPU time in the run time from which, and up to which, an application is called so."""
 SIZE_PX = (1200, 700)
+AXES = {"memory_mb": "memory size (MB)", "cpu_shares": "CPU shares"}
 MAX_PANELS = 4
 """Traces drawn below each other; more are named in the caption."""
 _POINTS = 1200
@@ -41,10 +42,47 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def principal_platform(frame: pd.DataFrame) -> str | None:
+    """The platform with most memory sizes, then with most rows; None where the table has no platforms."""
+    if "platform" not in frame or frame.empty:
+        return None
+    counted = frame.groupby("platform")["memory_mb"].agg(["nunique", "size"]).sort_values(["nunique", "size"])
+    return str(counted.index[-1])
+
+
+def curve_points(frame: pd.DataFrame, platform: str | None = None) -> tuple[pd.DataFrame, str]:
+    """Rows to draw as curves: one for each application and size on one platform.
+
+    The size is `memory_mb`, or `cpu_shares` where a platform has more of those. Where several configurations share a
+    size, run times are their geometric mean, over those that ended well.
+
+    Args:
+        frame: rows of a MeasurementTable with `memory_mb`.
+        platform: which platform; absent, the principal one.
+
+    Returns:
+        Columns `app`, the size, `runtime_ms`, `runtime_cov` where there is one, `outcome`; and the name of the size.
+    """
+    platform = platform or principal_platform(frame)
+    rows = frame if platform is None else frame[frame["platform"] == platform]
+    shares = rows["cpu_shares"].nunique() if "cpu_shares" in rows else 0
+    axis = "cpu_shares" if shares > rows["memory_mb"].nunique() else "memory_mb"
+    key = ["app", axis]
+    if not rows.duplicated(key).any():
+        return rows.sort_values(key), axis
+    ok = rows[rows["outcome"] == Outcome.OK.value]
+    ok = ok.assign(runtime_ms=np.log(ok["runtime_ms"].astype("float64")))
+    means = [name for name in ("runtime_ms", "runtime_cov") if name in ok]
+    joined = ok.groupby(key, as_index=False)[means].mean().assign(outcome=Outcome.OK.value)
+    joined["runtime_ms"] = np.exp(joined["runtime_ms"])
+    bad = rows[~rows.set_index(key).index.isin(joined.set_index(key).index)].drop_duplicates(key)
+    return pd.concat([joined, bad[[*key, "outcome"]]], ignore_index=True).sort_values(key), axis
+
+
 def representative_apps(frame: pd.DataFrame) -> dict[str, str]:
     """A CPU-bound, a mixed and an I/O-bound application of a table: kind -> name, fewer where there are fewer.
 
-    What counts is the share of CPU time in the run time at the largest memory size, where no quota holds back: the
+    What counts is the share of CPU time in the run time at the largest memory size of the principal platform: the
     application of most CPU time whose share is at least `CPU_BOUND`, the one whose share is next to one half, and the
     one of the smallest share, at most `IO_BOUND`.
 
@@ -57,7 +95,9 @@ def representative_apps(frame: pd.DataFrame) -> dict[str, str]:
         raise DataError(
             f"cannot tell CPU-bound from I/O-bound without the column {absent[0]!r}; name applications yourself"
         )
-    ok = frame[frame["outcome"] == Outcome.OK.value].dropna(subset=needed)
+    platform = principal_platform(frame)
+    of_platform = frame if platform is None else frame[frame["platform"] == platform]
+    ok = of_platform[of_platform["outcome"] == Outcome.OK.value].dropna(subset=needed)
     largest = ok.sort_values("memory_mb").groupby("app", sort=True).tail(1)
     cpu = largest["user_cpu_ms_mean"] + largest["system_cpu_ms_mean"]
     share = pd.Series((cpu / largest["runtime_ms"]).to_numpy(), index=largest["app"]).sort_index()
@@ -78,7 +118,7 @@ def runtime_curves(
     path: str | os.PathLike[str],
     *,
     platform: str | None = None,
-    title: str = "Run time against memory size",
+    title: str | None = None,
     size_px: tuple[int, int] = SIZE_PX,
 ) -> Path:
     """Draw run time against memory on log-log axes, with the ideal: half the time for twice the memory.
@@ -87,8 +127,8 @@ def runtime_curves(
         frame: rows of a MeasurementTable with `memory_mb`.
         apps: names, or kind -> name (see `representative_apps`); at most six. The ideal starts at the first.
         path: `.png` or `.svg`.
-        platform: which platform; absent, the one with most rows of these applications.
-        title: the headline.
+        platform: which platform; absent, the principal one of these applications.
+        title: the headline; absent, it says what is drawn.
         size_px: width and height.
 
     Returns:
@@ -104,12 +144,11 @@ def runtime_curves(
     if "memory_mb" not in frame:
         raise DataError("run time against memory needs the column 'memory_mb'")
     rows = frame[frame["app"].isin(list(kinds.values()))]
-    if "platform" in rows and not rows.empty:
-        platform = platform or str(rows["platform"].mode().iloc[0])
-        rows = rows[rows["platform"] == platform]
+    platform = platform or principal_platform(rows)
+    rows, axis = curve_points(rows, platform)
     curves = {}
     for kind, app in kinds.items():
-        of_app = rows[rows["app"] == app].sort_values("memory_mb")
+        of_app = rows[rows["app"] == app]
         if not (of_app["outcome"] == Outcome.OK.value).any():
             raise DataError(
                 f"application {app!r} has no row that ended well" + (f" on {platform!r}" if platform else "")
@@ -117,12 +156,13 @@ def runtime_curves(
         curves[app if kind == app else f"{app}\n{kind}"] = of_app
 
     figure, axes = _figure(size_px)
-    ends = [_draw_curve(axes, of_app, i) for i, of_app in enumerate(curves.values())]
+    ends = [_draw_curve(axes, of_app, axis, i) for i, of_app in enumerate(curves.values())]
     ok = rows[rows["outcome"] == Outcome.OK.value]
-    sizes = np.unique(rows["memory_mb"].to_numpy(dtype="float64"))
-    _draw_ideal(axes, next(iter(curves.values())), float(ok["runtime_ms"].min()))
-    axes.set(xscale="log", yscale="log", ylabel="mean run time", xlabel="memory size (MB)")
-    axes.set_title(title, loc="left", fontsize=18, pad=14)
+    sizes = np.unique(rows[axis].to_numpy(dtype="float64"))
+    if axis == "memory_mb":
+        _draw_ideal(axes, next(iter(curves.values())), float(ok["runtime_ms"].min()))
+    axes.set(xscale="log", yscale="log", ylabel="mean run time", xlabel=AXES[axis])
+    axes.set_title(title or f"Run time against {AXES[axis].split(' (')[0]}", loc="left", fontsize=18, pad=14)
     axes.set_ylim(float(ok["runtime_ms"].min()) / 1.5, float(ok["runtime_ms"].max()) * 1.35)
     _plain_ticks(axes, sizes)
     _end_labels(axes, list(curves), ends, float(sizes[-1]))
@@ -183,17 +223,17 @@ def _figure(size_px: tuple[int, int], rows: int = 0) -> tuple[Any, Any]:
     return figure, axes if rows else axes[0]
 
 
-def _draw_curve(axes: Any, rows: pd.DataFrame, i: int) -> float:
+def _draw_curve(axes: Any, rows: pd.DataFrame, axis: str, i: int) -> float:
     """One application's points, its spread, and a cross where it did not end well; returns the last run time in ms."""
     color, marker = PALETTE[i], MARKERS[i]
     ok = rows[rows["outcome"] == Outcome.OK.value]
-    memory, runtime = ok["memory_mb"].to_numpy(dtype="float64"), ok["runtime_ms"].to_numpy(dtype="float64")
+    memory, runtime = ok[axis].to_numpy(dtype="float64"), ok["runtime_ms"].to_numpy(dtype="float64")
     axes.plot(memory, runtime, color=color, marker=marker, markersize=8, linewidth=2.4, zorder=3)
     if "runtime_cov" in ok and ok["runtime_cov"].notna().any():
         factor = 1 + ok["runtime_cov"].fillna(0).to_numpy(dtype="float64")
         axes.fill_between(memory, runtime / factor, runtime * factor, color=color, alpha=0.15, linewidth=0, zorder=2)
     failed = rows[rows["outcome"] != Outcome.OK.value]
-    for size, outcome in zip(failed["memory_mb"], failed["outcome"], strict=True):
+    for size, outcome in zip(failed[axis], failed["outcome"], strict=True):
         nearest = runtime[np.abs(memory - size).argmin()]
         axes.plot([size], [nearest], marker="x", markersize=11, markeredgewidth=3, color=color, linestyle="", zorder=4)
         words = str(outcome).replace("_", " ")

@@ -169,13 +169,17 @@ def _describe_table(table: MeasurementTable, chosen: dict[str, str], platform: s
         )
     runtimes = frame["runtime_ms"].dropna()
     spread = {name: round(float(runtimes.quantile(q)), 3) for name, q in (("least", 0), ("median", 0.5), ("most", 1))}
+    points, axes = frame[frame["app"].isin(list(chosen.values()))], list(table.config_columns)
+    if "memory_mb" in axes:
+        from flashfm.reporting import curve_points, principal_platform
+
+        platform = platform or principal_platform(frame)
+        points, axis = curve_points(points, platform)
+        axes = [axis]
     curves = []
     for kind, app in chosen.items():
-        rows = frame[frame["app"] == app]
-        if "platform" in rows:
-            rows = rows[rows["platform"] == (platform or rows["platform"].mode().iloc[0])]
-        points = rows.sort_values(list(table.config_columns))[[*table.config_columns, "runtime_ms", "outcome"]]
-        curves.append({"app": app, "kind": kind if kind != app else None, "points": _plain(points.to_dict("records"))})
+        rows = points.loc[points["app"] == app, [*axes, "runtime_ms", "outcome"]]
+        curves.append({"app": app, "kind": kind if kind != app else None, "points": _plain(rows.to_dict("records"))})
     return {
         "kind": "table",
         "rows": len(table),
@@ -188,6 +192,8 @@ def _describe_table(table: MeasurementTable, chosen: dict[str, str], platform: s
         "outcomes": {str(name): int(n) for name, n in frame["outcome"].value_counts().items()},
         "metrics": list(table.metric_names),
         "card": table.card,
+        "platform": platform,
+        "axis": axes[0] if len(axes) == 1 else None,
         "curves": curves,
     }
 
@@ -233,14 +239,16 @@ def _print_table(summary: dict[str, Any]) -> None:
     print(f"  outcomes: {', '.join(f'{name} {n}' for name, n in summary['outcomes'].items())}")
     print(f"  metrics: {', '.join(summary['metrics']) or 'none'}")
     curves = [curve for curve in summary["curves"] if curve["points"]]
-    if "memory_mb" in summary["configuration"] and len(summary["configuration"]) == 1 and curves:
-        sizes = sorted({point["memory_mb"] for curve in curves for point in curve["points"]})
+    axis = summary["axis"]
+    if curves and axis in ("memory_mb", "cpu_shares"):
+        sizes = sorted({point[axis] for curve in curves for point in curve["points"]})
         rows = []
         for curve in curves:
-            of = {p["memory_mb"]: p for p in curve["points"]}
-            cells = [_cell(of.get(size)) for size in sizes]
-            rows.append((curve["app"], *cells, curve["kind"] or ""))
-        print("\nMean run time in ms by memory size in MB")
+            of = {p[axis]: p for p in curve["points"]}
+            rows.append((curve["app"], *(_cell(of.get(size)) for size in sizes), curve["kind"] or ""))
+        by = "memory size in MB" if axis == "memory_mb" else "CPU shares"
+        on = f", on {summary['platform']}" if summary["platform"] else ""
+        print(f"\nMean run time in ms by {by}{on}")
         print_table(("application", *(f"{size:g}" for size in sizes), ""), rows)
 
 
