@@ -33,7 +33,7 @@ class Row:
 
 
 def write(path: Path, *, command: str, protocol: str, seeds: list[int], rows: list[Row], more: dict[str, Any]) -> None:
-    """Write a result file; `more` holds what the rows rest on.
+    """Write a result file, and beside it the Markdown table that is made from it; `more` holds what the rows rest on.
 
     Raises:
         DataError: the file cannot be written.
@@ -51,6 +51,7 @@ def write(path: Path, *, command: str, protocol: str, seeds: list[int], rows: li
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n")
+        path.with_suffix(".md").write_text(markdown(path))
     except OSError as error:
         raise DataError(f"{path}: cannot write results: {error.strerror}") from None
 
