@@ -58,7 +58,7 @@ def test_the_plan_covers_what_the_data_set_promises() -> None:
         assert len(planned[name].campaign.configs) >= 8
         assert planned[name].campaign.apps == planned["lambda"].campaign.apps[:150]
     assert planned["alone"].pack == 0
-    assert {p.name for p in planned.values() if not p.shipped} == {"repeat", "alone"}
+    assert {p.name for p in planned.values() if not p.shipped} == {"repeat-soon", "repeat-late", "alone"}
     assert all(p.campaign.plan.count * p.campaign.passes >= 10 for p in planned.values())
 
 
@@ -101,20 +101,21 @@ def test_collect_combine_and_assess(tmp_path: Path) -> None:
     )
     chosen = [
         Part("lambda", campaign, None, True),
-        Part("repeat", campaign, None, False),
+        Part("repeat-soon", campaign, None, False),
+        Part("repeat-late", campaign, None, False),
         Part("alone", campaign, 0.0, False),
     ]
     seen: list[tuple[str, int]] = []
     collect(chosen, tmp_path, on_visit=lambda part, done, total: seen.append((part.name, done)))
-    assert len(seen) == 18
+    assert len(seen) == 24
     collect(chosen, tmp_path, on_visit=lambda part, done, total: seen.append((part.name, done)))
-    assert len(seen) == 18, "a campaign whose table is there is not run again"
+    assert len(seen) == 24, "a campaign whose table is there is not run again"
     rows, more = assess(chosen, tmp_path)
     assert {r.metric for r in rows} >= {"APE", "log ratio"}
     table = combine(chosen, tmp_path, date="2026-11-24", noise=noise_of(rows))
     assert len(table) == 6, "only what is shipped"
     assert table.card["seeds"] == [0]
-    assert 0 <= table.card["noise"]["repeat_mape"] < 2
+    assert 0 <= table.card["noise"]["repeat_soon_shape_mape"] < 2
     path = tmp_path / "results" / "measured.json"
     results.write(path, command="c", protocol="p", seeds=[0], rows=rows, more=more)
     content = json.loads(path.read_text())

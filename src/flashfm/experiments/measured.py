@@ -32,6 +32,8 @@ SEED = 0
 """Seed of the generated applications and of the order of visits."""
 LEAST_CPU_MS = 10.0
 """CPU time of a call from which a slow-down is judged; shorter calls can be throttled between two of them, unseen."""
+SHAPE = "APE of the curve's shape"
+"""As the APE, after the factor that all sizes of an application share is taken out, as the machine's speed is."""
 LIMITS = (
     "One virtual machine on a shared host: its speed wavers by up to a factor of two within a second, and that "
     "is most of the repeat noise.",
@@ -57,12 +59,13 @@ class Part:
 
 
 def parts(*, generated: int = 400, shared: int = 150, repeated: int = 20, pack: float = 1.5) -> list[Part]:
-    """The campaigns.
+    """The campaigns, in the order in which they are run.
 
     Args:
         generated: generated applications on platform `lambda`.
         shared: how many of them also on `openwhisk`, with one and with three neighbours.
-        repeated: how many of them are measured again, packed as before and one at a time.
+        repeated: how many of them are measured again: straight after the first time, after all the rest, and then once
+            more, one at a time.
         pack: cores that runs on `lambda` may fill side by side.
     """
     apps = generate_many(SEED, generated)
@@ -75,16 +78,15 @@ def parts(*, generated: int = 400, shared: int = 150, repeated: int = 20, pack: 
         configs = tuple(where.configs(None, None))
         return Part(name, Campaign(tuple(chosen), where, configs, plan, passes=passes, seed=SEED), cores, shipped)
 
-    found = [
-        part("lambda", apps, Lambda(), pack, True),
-        part("real", real, Lambda(), pack, True),
-        part("repeat", apps[:repeated], Lambda(), pack, False),
-        part("alone", apps[:repeated], Lambda(), 0.0, False),
-    ]
+    again = apps[:repeated]
+    found = [part("lambda", apps, Lambda(), pack, True), part("repeat-soon", again, Lambda(), pack, False)]
     for neighbours in (1, 3):
-        where = OpenWhisk(neighbours)
-        found.append(part(f"openwhisk-{neighbours}", apps[:shared], where, None, True))
-        found.append(part(f"real-openwhisk-{neighbours}", real, where, None, True))
+        found.append(part(f"openwhisk-{neighbours}", apps[:shared], OpenWhisk(neighbours), None, True))
+    found.append(part("real", real, Lambda(), pack, True))
+    for neighbours in (1, 3):
+        found.append(part(f"real-openwhisk-{neighbours}", real, OpenWhisk(neighbours), None, True))
+    found.append(part("repeat-late", again, Lambda(), pack, False))
+    found.append(part("alone", again, Lambda(), 0.0, False))
     return found
 
 
@@ -157,23 +159,19 @@ def combine(chosen: list[Part], folder: Path, *, date: str, noise: dict[str, flo
 
 def assess(chosen: list[Part], folder: Path) -> tuple[list[Row], dict[str, Any]]:
     """Repeat noise, effect of packing, and slow-down of CPU-bound applications, as rows and what they rest on."""
-    tables = {part.name: _read(folder, part) for part in chosen if part.name in ("lambda", "repeat", "alone")}
+    wanted = ("lambda", "repeat-soon", "repeat-late", "alone")
+    tables = {part.name: _read(folder, part) for part in chosen if part.name in wanted}
     apps = {app.name: app for app in next(p for p in chosen if p.name == "lambda").campaign.apps}
     shared = {name for name, app in apps.items() if not {"disk", "network"}.isdisjoint(_bounds(app))}
-    repeated = agreement(tables["lambda"], tables["repeat"])
-    rows = _compared("lambda, measured again", repeated)
-    packed = agreement(tables["repeat"], tables["alone"])
+    rows = _compared("lambda, again straight after", agreement(tables["lambda"], tables["repeat-soon"]))
+    rows += _compared("lambda, again after all the rest", agreement(tables["lambda"], tables["repeat-late"]))
+    packed = agreement(tables["repeat-late"], tables["alone"])
     rows += _compared("lambda, one at a time after side by side", packed)
     for where, kept in (("with disk or network", True), ("without", False)):
         some = packed[packed.app.isin(shared) == kept]
         if len(some):
             rows += _compared(f"lambda, one at a time after side by side, {where}", some)
-    more: dict[str, Any] = {
-        "repeat_mape_by_memory_mb": {
-            str(size): round(float(v), 4) for size, v in repeated.groupby("memory_mb")["ape"].mean().items()
-        },
-        "packing_log_ratio_95": _interval(packed.groupby("app")["log"].mean()),
-    }
+    more: dict[str, Any] = {"packing_log_ratio_95": _interval(packed.groupby("app")["log"].mean())}
     slow = slowdowns(tables["lambda"], cpu_bound(apps.values()))
     rows.append(_summary("lambda, CPU-bound", "slow-down 1024 to 128 MB / 8", slow["ratio"] / 8, len(slow)))
     rows.append(_summary("lambda, CPU-bound", "the same at equal CPU time", slow["ratio_at_equal_cpu"] / 8, len(slow)))
@@ -182,8 +180,13 @@ def assess(chosen: list[Part], folder: Path) -> tuple[list[Row], dict[str, Any]]
 
 def noise_of(rows: list[Row]) -> dict[str, float]:
     """The floor under every model of these data: how far one measurement is from another; `rows` come from `assess`."""
-    repeat = next(row for row in rows if row.metric == "APE" and row.method.endswith("again"))
-    return {"repeat_mape": round(repeat.mean, 4), "repeat_median_ape": round(repeat.median, 4)}
+    names = {"again straight after": "soon", "again after all the rest": "late"}
+    return {
+        f"repeat_{when}_{'shape_' if row.metric == SHAPE else ''}mape": round(row.mean, 4)
+        for row in rows
+        for method, when in names.items()
+        if row.method.endswith(method) and row.metric in ("APE", SHAPE)
+    }
 
 
 def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -232,8 +235,10 @@ def _interval(of_apps: pd.Series) -> dict[str, float]:
 
 def _compared(method: str, compared: pd.DataFrame) -> list[Row]:
     of_apps = compared.groupby("app")
+    shape = pd.Series(np.abs(1 - np.exp(of_apps["log"].transform("mean") - compared["log"])), compared.index)
     return [
         _summary(method, "APE", of_apps["ape"].mean(), len(compared)),
+        _summary(method, SHAPE, shape.groupby(compared["app"]).mean(), len(compared)),
         _summary(method, "log ratio", of_apps["log"].mean(), len(compared)),
     ]
 
