@@ -40,7 +40,7 @@ def command(
         raise MeasureError(f"--picture is {picture}; expected a name that ends in .png or .svg")
     seed = secrets.randbelow(1_000_000) if seed < 0 else seed
     chosen = choose(seed)
-    plan = InvokePlan(count=5, least_ms=300.0)
+    plan = InvokePlan(count=8, least_ms=800.0)
     campaign = Campaign(tuple(chosen.values()), Lambda(), tuple(Lambda().configs(None, None)), plan, passes=1)
     backend = detect()
     with (
