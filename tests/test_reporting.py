@@ -104,6 +104,7 @@ def test_few_points_and_many_curves(n: int, tmp_path: Path) -> None:
     runtime_curves(frame, [f"app-{i}" for i in range(n)], tmp_path / "a.png")
     single = frame[frame["memory_mb"] == 512].drop(columns=["platform", "runtime_cov"])
     runtime_curves(single, ["app-0"], tmp_path / "b.png")
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "b.png"))
 
 
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ def test_a_fork_cannot_close_it(aws: EmbeddedAws) -> None:
         os._exit(0)
     os.waitpid(child, 0)
     aws.reset()
+    assert alive(aws.pid)
 
 
 def test_it_outlives_the_thread_that_started_it() -> None:
@@ -173,6 +174,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
     with started[0] as aws:
         time.sleep(0.2)
         aws.reset()
+        assert alive(aws.pid)
 
 
 def test_it_dies_with_a_killed_parent_whose_fork_lives_on() -> None:

@@ -39,7 +39,7 @@ LIMITS = (
     "is most of the repeat noise.",
     "An instance runs one thread, so sizes above 1,769 MB differ from it in memory only.",
     "S3 and DynamoDB are moto on loopback: latencies are those of its CPU time, not of a network.",
-    "A scan of DynamoDB is answered by a fast path of our own server, since moto's takes a quarter of a second.",
+    "Whole-table scans of DynamoDB are answered by a fast path of our own server, not by moto's slow one.",
     "Files lie on a virtual disk; reads bypass the page cache, but not the host's.",
     "Cold starts are not measured: an instance is called once before it is measured.",
     "Memory is charged from the first byte of the process, interpreter included, so small sizes may be out of memory.",
