@@ -1,7 +1,7 @@
 """A scan of a whole DynamoDB table by the embedded server's fast path, beside moto's own answer to the same scan.
 
-Both are asked through boto3 in turn, five rounds; a scan that names `ConsistentRead` is left to moto. Prints the wall time of
-each as the median over rounds, and the ratio of medians with its range.
+Both are asked through boto3 in turn, five rounds; a scan that names `ConsistentRead` is left to moto. Prints the wall
+time of each as the median over rounds, and the ratio of medians with its range.
 
     python benchmarks/embedded_scan.py [--json] [--write]
 

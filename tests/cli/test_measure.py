@@ -43,6 +43,17 @@ def test_a_users_own_function(tmp_path: Path) -> None:
     assert not (tmp_path / "mine.parquet.journal").exists()
 
 
+@pytest.mark.limits
+@pytest.mark.usefixtures("limited")
+def test_an_open_load_that_is_too_much_says_so(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ndef handler(event): time.sleep(0.1)\n")
+    words = ["--function", "slow.py", "--memory", "512", "--rate", "40", "--duration", "1", "--instances", "1"]
+    done = flashfm("measure", *words, "--out", "slow.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "requests waited for an instance" in " ".join(done.stderr.split())
+    assert "1 rows in slow.parquet (1 ok)" in done.stdout
+
+
 def test_check_says_what_works() -> None:
     done = flashfm("measure", "--check")
     try:

@@ -1,8 +1,9 @@
 """The plainest reads of moto's DynamoDB, many times as fast: a request body in, an answer's body out.
 
 moto copies every item and serialises it member by member (`benchmarks/embedded_scan.py` has the figures). On a small
-machine that would load the server's core and be measured as the application's time. Answers here are equal to moto's own: a test
-says so. Any request but a Scan of a whole table or a Query of a whole partition is declined and left to moto.
+machine that would load the server's core and be measured as the application's time. Answers here are equal to moto's
+own: a test says so. Any request but a Scan of a whole table or a Query of a whole partition is declined and left to
+moto.
 """
 
 from __future__ import annotations

@@ -200,6 +200,10 @@ def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, 
                     f"{app} at {sample.config.memory_mb} MB: {sample.outcome}: {sample.detail}", highlight=False
                 )
 
+            if sample.late and not quiet:
+                waited = f"{sample.late} of {len(sample.invocations)} requests waited for an instance"
+                console.print(f"{app} at {sample.config.memory_mb} MB: {waited}; more --instances or a lower --rate?")
+
         runner.on_visit = visited
         run(runner)
 
