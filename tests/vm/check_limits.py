@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flashfm.measurements.limits import Group, Limits, Watchdog, backends
 
+MINE = f"flashfm-{os.getpid()}"
 SPIN = """
 import time
 t, c = time.perf_counter(), time.process_time()
@@ -65,11 +66,15 @@ def shares(root: Group) -> bool:
     before = [cpu_ticks(p) for p in busy]
     time.sleep(5)
     many, few = (cpu_ticks(p) - b for p, b in zip(busy, before, strict=True))
+    print(f"  CPU time at 900 to 100 shares: {many} to {few} ticks")
+    weights = [
+        p.read_text().strip() for p in Path("/sys/fs/cgroup").rglob("*/cpu.weight") if p.parent.name.startswith(MINE)
+    ]
+    print(f"  weights of the groups: {', '.join(sorted(set(weights)))}; expected 10000 for the outermost")
     for process in busy:
         process.kill()
         process.wait()
-    print(f"  CPU time at 900 to 100 shares: {many} to {few} ticks")
-    return 6 < many / few < 13
+    return 6 < many / few < 13 and "10000" in weights
 
 
 def main() -> None:
@@ -86,8 +91,7 @@ def main() -> None:
     root.remove()
     sleeper.wait(20)
     dog.close()
-    mine = f"flashfm-{os.getpid()}"
-    left = [str(p) for p in Path("/sys/fs/cgroup").rglob(f"{mine}*") if p.is_dir()]
+    left = [str(p) for p in Path("/sys/fs/cgroup").rglob(f"{MINE}*") if p.is_dir()]
     print(f"  left behind: {', '.join(left) or 'nothing'}")
     print("  PASSED" if held and not left else "  FAILED", flush=True)
     sys.exit(not held or bool(left))

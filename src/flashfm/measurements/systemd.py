@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flashfm.errors import LimitsError
 from flashfm.measurements import watchdog
-from flashfm.measurements.limits import PREFIX, Backend, Group, Limits, Watchdog
+from flashfm.measurements.limits import HIGHEST_SHARES, PREFIX, Backend, Group, Limits, Watchdog
 
 
 def properties(limits: Limits) -> list[str]:
@@ -30,7 +30,7 @@ class SystemdGroup(Group):
 
     def __init__(self, name: str, dog: Watchdog, *, user: bool, slice_name: str) -> None:
         self._unit, self._dog, self._user, self._slice = f"{name}.scope", dog, user, slice_name
-        self._name, self._limits, self._started = name, Limits(), False
+        self._name, self._limits, self._started, self._has_children = name, Limits(), False, False
         for mark in self._marks:
             dog.register("unit", mark)
 
@@ -55,12 +55,13 @@ class SystemdGroup(Group):
     def apply(self, limits: Limits) -> None:
         """Change the limits; see `Group`."""
         self._limits = limits
-        if not self._started:
-            return
-        command = ["systemctl", *self._manager, "set-property", "--runtime", self._unit, *properties(limits)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise LimitsError(f"{self._unit}: systemctl set-property failed: {done.stderr.strip()}")
+        for unit, exists in ((self._unit, self._started), (f"{self._name}.slice", self._has_children)):
+            if not exists:
+                continue
+            command = ["systemctl", *self._manager, "set-property", "--runtime", unit, *properties(limits)]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise LimitsError(f"{unit}: systemctl set-property failed: {done.stderr.strip()}")
 
     def oom_kills(self) -> int:
         """Processes killed at the memory limit so far."""
@@ -74,6 +75,9 @@ class SystemdGroup(Group):
 
     def child(self, name: str) -> SystemdGroup:
         """A group within this one."""
+        if not self._has_children:
+            self._has_children = True
+            self.apply(self._limits)
         return SystemdGroup(f"{self._name}-{name}", self._dog, user=self._user, slice_name=self._name)
 
     def remove(self) -> None:
@@ -105,4 +109,6 @@ class SystemdRun(Backend):
 
     def root(self, dog: Watchdog) -> SystemdGroup:
         """The outermost group of this process."""
-        return SystemdGroup(f"{PREFIX}{os.getpid()}", dog, user=os.geteuid() != 0, slice_name="flashfm")
+        group = SystemdGroup(f"{PREFIX}{os.getpid()}", dog, user=os.geteuid() != 0, slice_name="flashfm")
+        group.apply(Limits(cpu_shares=HIGHEST_SHARES))
+        return group
