@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flashfm.applications.catalogue import real_application
 from flashfm.applications.generator import generate_many
 from flashfm.applications.segments import REAL, segment_class
 from flashfm.applications.spec import ApplicationSpec
@@ -35,8 +36,7 @@ LEAST_CPU_MS = 10.0
 SHAPE = "APE of the curve's shape"
 """As the APE, after the factor that all sizes of an application share is taken out, as the machine's speed is."""
 LIMITS = (
-    "One virtual machine on a shared host: its speed wavers by up to a factor of two within a second, and that "
-    "is most of the repeat noise.",
+    "One virtual machine on a shared host, whose speed wavers and drifts; `noise` says how much that comes to.",
     "An instance runs one thread, so sizes above 1,769 MB differ from it in memory only.",
     "S3 and DynamoDB are moto on loopback: latencies are those of its CPU time, not of a network.",
     "Whole-table scans of DynamoDB are answered by a fast path of our own server, not by moto's slow one.",
@@ -69,7 +69,7 @@ def parts(*, generated: int = 400, shared: int = 150, repeated: int = 20, pack: 
         pack: cores that runs on `lambda` may fill side by side.
     """
     apps = generate_many(SEED, generated)
-    real = [_real(name) for name in REAL]
+    real = [real_application(name) for name in REAL]
     once = InvokePlan(count=10)
     twice = InvokePlan(count=6, least_ms=500.0)
 
@@ -254,9 +254,3 @@ def _summary(method: str, metric: str, values: pd.Series, queries: int) -> Row:
 
 def _read(folder: Path, part: Part) -> pd.DataFrame:
     return MeasurementTable.read(folder / f"{part.name}.parquet").frame
-
-
-def _real(name: str) -> ApplicationSpec:
-    from flashfm.applications.catalogue import real_application
-
-    return real_application(name)
