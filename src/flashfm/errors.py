@@ -10,7 +10,10 @@
     ├── MeasureError           a measurement campaign cannot start or go on
     │   └── LimitsError        CPU or memory limits cannot be applied on this machine
     ├── ServiceError           an embedded service (S3, DynamoDB) did not start or answer
-    └── PackagingError         deployable artefacts cannot be written
+    ├── PackagingError         deployable artefacts cannot be written
+    ├── ModelError             a model cannot be pretrained, adapted or asked as it was asked
+    │   └── ShotsError         the shots of a pair, or what is asked about it, do not fit the model
+    └── ArtifactError          a saved model is missing, damaged, foreign or of a later version
 
 A message says what went wrong, where, what was expected, what came, and how to mend it. The command line prints it as
 one line and exits with the error's `exit_code`; a traceback is always a bug.
@@ -65,3 +68,19 @@ class PackagingError(FlashError):
     """Deployable artefacts cannot be written."""
 
     exit_code = 6
+
+
+class ModelError(FlashError):
+    """A model cannot be pretrained, adapted or asked as it was asked."""
+
+    exit_code = 7
+
+
+class ShotsError(ModelError):
+    """The shots of a pair, or what is asked about it, do not fit the model; the message names row and column."""
+
+
+class ArtifactError(FlashError):
+    """A saved model is missing, damaged, foreign or of a later version."""
+
+    exit_code = 8
