@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,10 @@ class Shots:
     def count(self) -> int:
         """K, the shots of each task."""
         return int(self.config.shape[1])
+
+    def part(self, tasks: slice) -> Shots:
+        """Some of the tasks."""
+        return Shots(self.config[tasks], self.log_runtime[tasks], self.metrics[tasks])
 
     def __len__(self) -> int:
         return len(self.config)
@@ -137,6 +141,7 @@ class Observations:
         return len(self.pairs)
 
 
+@runtime_checkable
 class Fitted(Protocol):
     """A method after training."""
 
@@ -144,6 +149,7 @@ class Fitted(Protocol):
         """Run time in ms of every configuration of the grid, for each task."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to predict run times from shots, as the experiments compare them."""
 

@@ -1,7 +1,7 @@
-"""System metrics as features: the logarithm, standardised over what was trained on; what is missing is masked.
+"""System metrics of a shot as features: logarithms, standardised over what was trained on; what is missing is masked.
 
-Enters: metrics in raw units with NaN. Leaves: standardised values and a mask; a missing metric is 0 in the values and
-0 in the mask, so a network that reads both never takes it for a small one.
+Enters: metrics in raw units with NaN, and run times. Leaves: standardised values and a mask; a missing metric is 0 in
+the values and 0 in the mask, so a network that reads both never takes it for a small one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,59 @@ import numpy as np
 from jaxtyping import Float
 
 CLIP = 6.0
-"""Standard deviations beyond which a metric says no more."""
+"""Standard deviations beyond which a value says no more."""
+SHARE_FLOOR = 0.01
+"""Added to a share of the run time before its logarithm is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShotScaler:
+    """Location and scale of each value that is read off a shot.
+
+    The values are log(1 + metric), and for metrics in milliseconds, such as CPU time, and for their sum, the logarithm
+    of their share of the run time as well: how much of its time a pair waits decides how it scales.
+    """
+
+    centre: Float[np.ndarray, " value"]
+    scale: Float[np.ndarray, " value"]
+    timed: tuple[int, ...]
+    """Positions of the metrics in milliseconds."""
+
+    @classmethod
+    def fit(
+        cls,
+        metrics: Float[np.ndarray, "pair config metric"],
+        log_runtime: Float[np.ndarray, "pair config"],
+        names: tuple[str, ...],
+    ) -> ShotScaler:
+        """Fit on training pairs; a value that is never there or never varies keeps scale 1."""
+        timed = tuple(i for i, name in enumerate(names) if name.endswith("_ms"))
+        values = _values(metrics, log_runtime, timed)
+        values = values.reshape(log_runtime.size, values.shape[-1])
+        seen = ~np.isnan(values)
+        count = np.maximum(seen.sum(axis=0), 1)
+        centre = np.where(seen, values, 0.0).sum(axis=0) / count
+        spread = np.sqrt(np.where(seen, (values - centre) ** 2, 0.0).sum(axis=0) / count)
+        return cls(centre, np.where(spread > 1e-9, spread, 1.0), timed)
+
+    @property
+    def width(self) -> int:
+        """Features of a shot."""
+        return 2 * len(self.centre)
+
+    def transform(
+        self, metrics: Float[np.ndarray, "task shot metric"], log_runtime: Float[np.ndarray, "task shot"]
+    ) -> Float[np.ndarray, "task shot feature"]:
+        """Standardised values within ±`CLIP`, followed by the mask, 1 where a value is known."""
+        values = (_values(metrics, log_runtime, self.timed) - self.centre) / self.scale
+        seen = ~np.isnan(values)
+        filled = np.where(seen, np.clip(np.nan_to_num(values), -CLIP, CLIP), 0.0)
+        return np.concatenate([filled, seen.astype(np.float64)], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class MetricScaler:
-    """Location and scale of the logarithm of each metric."""
+    """Location and scale of the logarithm of each metric alone."""
 
     centre: Float[np.ndarray, " metric"]
     scale: Float[np.ndarray, " metric"]
@@ -25,7 +72,7 @@ class MetricScaler:
     @classmethod
     def fit(cls, metrics: Float[np.ndarray, "*rows metric"]) -> MetricScaler:
         """Fit on training pairs; a metric that is never there or never varies keeps scale 1."""
-        flat = _compress(metrics.reshape(-1, metrics.shape[-1]))
+        flat = (np.sign(metrics) * np.log1p(np.abs(metrics))).reshape(-1, metrics.shape[-1])
         seen = ~np.isnan(flat)
         count = np.maximum(seen.sum(axis=0), 1)
         centre = np.where(seen, flat, 0.0).sum(axis=0) / count
@@ -34,12 +81,19 @@ class MetricScaler:
 
     def transform(self, metrics: Float[np.ndarray, "*rows metric"]) -> Float[np.ndarray, "*rows two_metric"]:
         """Standardised values followed by the mask, 1 where a metric was measured."""
-        values = (_compress(metrics) - self.centre) / self.scale
+        values = (np.sign(metrics) * np.log1p(np.abs(metrics)) - self.centre) / self.scale
         seen = ~np.isnan(values)
         filled = np.where(seen, np.clip(np.nan_to_num(values), -CLIP, CLIP), 0.0)
         return np.concatenate([filled, seen.astype(np.float64)], axis=-1)
 
 
-def _compress(metrics: Float[np.ndarray, "*rows metric"]) -> Float[np.ndarray, "*rows metric"]:
-    """log(1 + x), odd around 0: metrics are counts, bytes and times over many orders of magnitude."""
-    return np.asarray(np.sign(metrics) * np.log1p(np.abs(metrics)))
+def _values(
+    metrics: Float[np.ndarray, "row shot metric"], log_runtime: Float[np.ndarray, "row shot"], timed: tuple[int, ...]
+) -> Float[np.ndarray, "row shot value"]:
+    """log(1 + x), odd around 0, of the metrics; then the log shares of the run time."""
+    compressed = np.sign(metrics) * np.log1p(np.abs(metrics))
+    if not timed:
+        return np.asarray(compressed)
+    shares = metrics[..., list(timed)] / np.exp(log_runtime)[..., None]
+    shares = np.concatenate([shares, shares.sum(axis=-1, keepdims=True)], axis=-1)
+    return np.concatenate([compressed, np.log(np.maximum(shares, 0.0) + SHARE_FLOOR)], axis=-1)

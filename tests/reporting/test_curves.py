@@ -1,10 +1,9 @@
-"""Pictures: they are drawn, say what they should, and refuse what cannot be drawn."""
+"""Pictures of measurements and traces: they are drawn, say what they should, and refuse what cannot be drawn."""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,8 @@ from flashfm.reporting import (
     runtime_curves,
 )
 
+Words = Callable[[Path], list[str]]
+Size = Callable[[Path], tuple[int, int]]
 SIZES = [128, 256, 512, 1024, 2048, 3008]
 
 
@@ -39,19 +40,6 @@ def lambda_like(shares: dict[str, float]) -> pd.DataFrame:
 FRAME = lambda_like({"busy": 0.98, "half": 0.5, "most": 0.85, "waits": 0.02})
 
 
-def words_of(svg: Path) -> list[str]:
-    """The text that an SVG file shows."""
-    nodes = ElementTree.parse(svg).getroot().iter("{http://www.w3.org/2000/svg}text")
-    return ["".join(node.itertext()).strip() for node in nodes]
-
-
-def png_size(path: Path) -> tuple[int, int]:
-    content = path.read_bytes()
-    assert content.startswith(b"\x89PNG")
-    width, height = struct.unpack(">II", content[16:24])
-    return width, height
-
-
 def test_representative_apps_are_the_extremes_and_the_middle() -> None:
     assert representative_apps(FRAME) == {"CPU-bound": "busy", "mixed": "half", "I/O-bound": "waits"}
     assert representative_apps(lambda_like({"a": 0.9})) == {"CPU-bound": "a"}
@@ -62,14 +50,14 @@ def test_representative_apps_are_the_extremes_and_the_middle() -> None:
         representative_apps(FRAME.assign(outcome="error"))
 
 
-def test_curves_as_png_have_the_size_asked_for(tmp_path: Path) -> None:
+def test_curves_as_png_have_the_size_asked_for(tmp_path: Path, png_size: Size) -> None:
     path = runtime_curves(FRAME, ["busy", "waits"], tmp_path / "a.png")
     assert png_size(path) == (1200, 700)
     assert png_size(runtime_curves(FRAME, ["busy"], tmp_path / "b.png", size_px=(800, 500))) == (800, 500)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_curves_are_labelled_with_names_kinds_sizes_and_the_ideal(tmp_path: Path) -> None:
+def test_curves_are_labelled_with_names_kinds_sizes_and_the_ideal(tmp_path: Path, words_of: Words) -> None:
     path = runtime_curves(FRAME, representative_apps(FRAME), tmp_path / "a.svg", title="A headline")
     shown = words_of(path)
     for words in ("A headline", "busy", "CPU-bound", "half", "mixed", "waits", "I/O-bound", "half the time"):
@@ -82,7 +70,7 @@ def test_curves_are_labelled_with_names_kinds_sizes_and_the_ideal(tmp_path: Path
     assert again.read_bytes() == path.read_bytes(), "the same picture is the same file"
 
 
-def test_a_configuration_that_failed_is_shown(tmp_path: Path) -> None:
+def test_a_configuration_that_failed_is_shown(tmp_path: Path, words_of: Words) -> None:
     frame = FRAME.copy()
     frame.loc[(frame["app"] == "busy") & (frame["memory_mb"] == 128), ["runtime_ms", "outcome"]] = [
         None,
@@ -91,7 +79,7 @@ def test_a_configuration_that_failed_is_shown(tmp_path: Path) -> None:
     assert "out of memory" in words_of(runtime_curves(frame, ["busy", "half"], tmp_path / "a.svg"))
 
 
-def test_one_platform_is_drawn(tmp_path: Path) -> None:
+def test_one_platform_is_drawn(tmp_path: Path, words_of: Words) -> None:
     both = pd.concat([FRAME, FRAME.assign(platform="openwhisk").head(3)])
     assert any("lambda" in words for words in words_of(runtime_curves(both, ["busy"], tmp_path / "a.svg")))
     other = words_of(runtime_curves(both, ["busy"], tmp_path / "a.svg", platform="openwhisk"))
@@ -122,7 +110,7 @@ def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rates_short_and_long(tmp_path: Path) -> None:
+def test_rates_short_and_long(tmp_path: Path, words_of: Words, png_size: Size) -> None:
     rng = np.random.default_rng(0)
     short = RateTrace("short", rng.poisson(3, 300), 1.0)
     long = RateTrace("long", rng.poisson(3, 400_000), 1.0)
@@ -150,3 +138,11 @@ def test_configurations_that_share_a_size_become_one_point() -> None:
     assert points.loc[points.app == "a", "runtime_ms"].tolist() == pytest.approx([40.0, 20.0, 10.0])
     assert points.loc[points.app == "b", "outcome"].tolist() == ["timeout"]
     assert curve_points(frame)[1] == "memory_mb"
+
+
+def test_names_are_no_formulas_and_not_too_long(tmp_path: Path, words_of: Words) -> None:
+    names = ["$\\frac{", "a$b$c", "line\nbreak", "x" * 200, "函数"]
+    frame = lambda_like({name: 0.2 + 0.1 * i for i, name in enumerate(names)})
+    shown = words_of(runtime_curves(frame, names, tmp_path / "a.svg"))
+    assert {"$\\frac{", "a$b$c", "line break", "x" * 39 + "…", "函数"} <= set(shown)
+    runtime_curves(frame, names, tmp_path / "a.png")

@@ -1,7 +1,7 @@
-"""Pictures: run time against memory, and request rates over time. The only module that uses matplotlib.
+"""Run time against memory, and request rates over time, as measured.
 
-Enters: canonical frames and traces. Leaves: a PNG or SVG file, by suffix, 1200 x 700 pixels unless told. Colours are
-those of Okabe and Ito, which colour-blind people can tell apart; curves are labelled where they end.
+Enters: canonical frames and traces. Leaves: a PNG or SVG file, by suffix, 1200 x 700 pixels unless told; curves are
+labelled where they end.
 """
 
 from __future__ import annotations
@@ -15,31 +15,35 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from flashfm.datasets.files import write_whole
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.errors import DataError
 from flashfm.records import Outcome
+from flashfm.reporting.style import (
+    GREY,
+    INK,
+    MARKERS,
+    PALETTE,
+    SIZE_PX,
+    decade_ticks,
+    end_labels,
+    footnote,
+    grid,
+    headline,
+    new_figure,
+    save,
+    short,
+    size_ticks,
+    styled,
+    time_words,
+)
 
-PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, the most distinct first."""
-MARKERS = "osD^vP"
 CPU_BOUND, IO_BOUND = 0.8, 0.2
 """Shares of CPU time in the run time from which, and up to which, an application is called so."""
-SIZE_PX = (1200, 700)
 AXES = {"memory_mb": "memory size (MB)", "cpu_shares": "CPU shares"}
 MAX_PANELS = 4
 """Traces drawn below each other; more are named in the caption."""
 _POINTS = 1200
 """Bins of a drawn trace; longer ones are averaged, with their extremes shaded."""
-_GREY = "#6e6e6e"
-_STYLE: dict[Any, Any] = {
-    "font.size": 14,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
-    "svg.hashsalt": "flashfm",
-    "svg.fonttype": "none",
-}
 
 
 def principal_platform(frame: pd.DataFrame) -> str | None:
@@ -112,6 +116,7 @@ def representative_apps(frame: pd.DataFrame) -> dict[str, str]:
     return {kind: str(found.index[0]) for kind, found in chosen.items() if len(found)}
 
 
+@styled()
 def runtime_curves(
     frame: pd.DataFrame,
     apps: Sequence[str] | Mapping[str, str],
@@ -153,25 +158,29 @@ def runtime_curves(
             raise DataError(
                 f"application {app!r} has no row that ended well" + (f" on {platform!r}" if platform else "")
             )
-        curves[app if kind == app else f"{app}\n{kind}"] = of_app
+        curves[short(app) if kind == app else f"{short(app)}\n{short(kind)}"] = of_app
 
-    figure, axes = _figure(size_px)
+    figure, panels = new_figure(size_px)
+    axes = panels[0, 0]
     ends = [_draw_curve(axes, of_app, axis, i) for i, of_app in enumerate(curves.values())]
     ok = rows[rows["outcome"] == Outcome.OK.value]
     sizes = np.unique(rows[axis].to_numpy(dtype="float64"))
     if axis == "memory_mb":
         _draw_ideal(axes, next(iter(curves.values())), float(ok["runtime_ms"].min()))
     axes.set(xscale="log", yscale="log", ylabel="mean run time", xlabel=AXES[axis])
-    axes.set_title(title or f"Run time against {AXES[axis].split(' (')[0]}", loc="left", fontsize=18, pad=14)
+    headline(axes, title or f"Run time against {AXES[axis].split(' (')[0]}")
     axes.set_ylim(float(ok["runtime_ms"].min()) / 1.5, float(ok["runtime_ms"].max()) * 1.35)
-    _plain_ticks(axes, sizes)
-    _end_labels(axes, list(curves), ends, float(sizes[-1]))
+    size_ticks(axes, sizes)
+    _time_ticks(axes)
+    low, high = axes.get_ylim()
+    end_labels(axes, list(curves), np.log(np.array(ends) / low) / np.log(high / low), PALETTE[: len(curves)])
     spread = ok.get("runtime_cov", pd.Series(dtype="float64")).notna().any()
     notes = [f"platform: {platform}"] * bool(platform) + ["shade: one standard deviation of invocations"] * bool(spread)
-    _footnote(figure, "; ".join(notes))
-    return _save(figure, path)
+    footnote(figure, "; ".join(notes))
+    return save(figure, path)
 
 
+@styled()
 def rate_curves(
     traces: Sequence[RateTrace], path: str | os.PathLike[str], *, title: str = "", size_px: tuple[int, int] = SIZE_PX
 ) -> Path:
@@ -185,9 +194,9 @@ def rate_curves(
     if not traces:
         raise DataError("no trace to draw")
     shown = traces[:MAX_PANELS]
-    figure, panels = _figure(size_px, rows=len(shown))
+    figure, panels = new_figure(size_px, rows=len(shown))
     averaged: list[str] = []
-    for i, (trace, axes) in enumerate(zip(shown, panels, strict=True)):
+    for i, (trace, axes) in enumerate(zip(shown, panels[:, 0], strict=True)):
         times, mean, low, high = _envelope(trace)
         unit, seconds = ("days", 86_400.0) if trace.duration_s > 2 * 86_400 else ("hours", 3600.0)
         unit, seconds = (unit, seconds) if trace.duration_s > 2 * 3600 else ("minutes", 60.0)
@@ -200,27 +209,15 @@ def rate_curves(
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, trace.duration_s / seconds)
         axes.set_ylabel("requests/s")
-        name = trace.name if len(trace.name) <= 60 else trace.name[:57] + "…"
-        headline = title if title and i == 0 else name
+        words = title if title and i == 0 else short(trace.name, 60)
         note = f"{trace.total:,} requests in {trace.duration_s / seconds:.3g} {unit}"
-        axes.set_title(headline, loc="left", fontsize=18 if len(shown) == 1 else 12, pad=12 if len(shown) == 1 else 6)
-        axes.annotate(note, (1, 1), xycoords="axes fraction", ha="right", va="bottom", color=_GREY, fontsize=12)
+        axes.set_title(words, loc="left", fontsize=18 if len(shown) == 1 else 12, pad=12 if len(shown) == 1 else 6)
+        axes.annotate(note, (1, 1), xycoords="axes fraction", ha="right", va="bottom", color=GREY, fontsize=12)
         if i == len(shown) - 1:
             axes.set_xlabel(f"{unit} since the start")
     more = [f"{len(traces) - len(shown)} more traces are not drawn"] * (len(traces) > len(shown))
-    _footnote(figure, "; ".join(averaged + more))
-    return _save(figure, path)
-
-
-def _figure(size_px: tuple[int, int], rows: int = 0) -> tuple[Any, Any]:
-    """A figure with one axes, or with `rows` of them, without any global state."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(size_px[0] / 100, size_px[1] / 100), dpi=100, layout="constrained")
-        axes = figure.subplots(max(rows, 1), 1, squeeze=False)[:, 0]
-    return figure, axes if rows else axes[0]
+    footnote(figure, "; ".join(averaged + more))
+    return save(figure, path)
 
 
 def _draw_curve(axes: Any, rows: pd.DataFrame, axis: str, i: int) -> float:
@@ -251,66 +248,18 @@ def _draw_ideal(axes: Any, rows: pd.DataFrame, lowest_ms: float) -> None:
     if end_mb <= 1.3 * start_mb:
         return
     end_ms = start_ms * start_mb / end_mb
-    axes.plot([start_mb, end_mb], [start_ms, end_ms], color="#222222", linestyle=(0, (5, 4)), linewidth=1.3, zorder=5)
+    axes.plot([start_mb, end_mb], [start_ms, end_ms], color=INK, linestyle=(0, (5, 4)), linewidth=1.3, zorder=5)
     at = (start_mb**0.8 * end_mb**0.2, start_ms**0.8 * end_ms**0.2)
     words = "ideal: twice the memory,\nhalf the time"
     axes.annotate(words, at, (16, 2), textcoords="offset points", ha="left", va="bottom", color="#444444", fontsize=13)
 
 
-def _plain_ticks(axes: Any, sizes: Float[np.ndarray, " size"]) -> None:
-    """Ticks at the measured sizes, as many as there is room for, and at 1, 2, 5 x 10^n ms, in plain words."""
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
-
-    room = np.log(sizes[-1] / sizes[0]) / 15
-    kept = [float(sizes[-1])]
-    for size in sizes[-2::-1].tolist():
-        if np.log(kept[-1] / size) >= room:
-            kept.append(size)
-    axes.xaxis.set_major_locator(FixedLocator(kept))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([f"{size:g}" for size in kept])
+def _time_ticks(axes: Any) -> None:
+    """Ticks at 1, 2, 5 x 10^n ms, in plain words."""
     low, high = axes.get_ylim()
-    steps = (1, 2, 5) if np.log10(high / low) < 3 else (1,)
-    ticks = [s * 10.0**n for n in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1) for s in steps]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticklabels([f"{tick:g} ms" if tick < 1000 else f"{tick / 1000:g} s" for tick in ticks])
-    axes.set_ylim(low, high)
-    axes.grid(color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _end_labels(axes: Any, names: list[str], ends_ms: list[float], last_mb: float) -> None:
-    """A name at the end of each curve, moved apart where they would touch."""
-    low, high = axes.get_ylim()
-    lines = max(name.count("\n") + 1 for name in names)
-    apart = 0.045 * lines + 0.015
-    wanted = np.log(np.array(ends_ms) / low) / np.log(high / low)
-    order = np.argsort(wanted)
-    placed = wanted[order].copy()
-    for j in range(1, placed.size):
-        placed[j] = max(placed[j], placed[j - 1] + apart)
-    placed -= max(0.0, placed[-1] - (1 - apart / 2), min(float((placed - wanted[order]).mean()), placed[0] - apart / 2))
-    for height, i in zip(placed, order, strict=True):
-        name = names[i]
-        axes.annotate(
-            name,
-            (last_mb, ends_ms[i]),
-            (1.02, height),
-            textcoords="axes fraction",
-            va="center",
-            color=PALETTE[i],
-            fontsize=14,
-            annotation_clip=False,
-        )
-
-
-def _footnote(figure: Any, words: str) -> None:
-    """Small print below everything."""
-    if words:
-        figure.supxlabel(words, x=0.995, ha="right", color=_GREY, fontsize=12)
+    most = 9 if np.log10(high / low) < 3 else 6
+    decade_ticks(axes, "y", time_words, most)
+    grid(axes)
 
 
 def _envelope(trace: RateTrace) -> tuple[Float[np.ndarray, " x"], ...]:
@@ -320,16 +269,3 @@ def _envelope(trace: RateTrace) -> tuple[Float[np.ndarray, " x"], ...]:
     blocks = trace.rate_per_s[:kept].reshape(-1, step)
     times = (np.arange(blocks.shape[0]) + 0.5) * step * trace.bin_s
     return times, blocks.mean(axis=1), blocks.min(axis=1), blocks.max(axis=1)
-
-
-def _save(figure: Any, path: str | os.PathLike[str]) -> Path:
-    import matplotlib as mpl
-
-    path = Path(path)
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "svg"):
-        raise DataError(f"{path}: expected a .png or .svg file, got suffix {path.suffix!r}")
-    metadata = {"Date": None} if kind == "svg" else None
-    with mpl.rc_context(_STYLE):
-        write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=100, metadata=metadata))
-    return path

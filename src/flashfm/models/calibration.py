@@ -1,0 +1,103 @@
+"""Calibration on pairs that the model has not seen: how far to shift and mix the point, how wide the interval is.
+
+Enters: forecasts of calibration pairs and what was observed. Leaves: one `Calibration` with a value for each K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+NOMINAL = 0.90
+"""Share of observations that intervals are to cover."""
+MAX_SHOTS = 5
+"""Shots for which there are values of their own; more are treated as these."""
+SHIFTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Values for K = 0 to `MAX_SHOTS` shots."""
+
+    shift: Float[np.ndarray, " k"]
+    """c in exp(mean - c variance), the prior's part of the point."""
+    mix: Float[np.ndarray, " k"]
+    """How much of the head's correction is added, in [0, 1]."""
+    below: Float[np.ndarray, " k"]
+    """Deviations by which the lower end is moved down (up, where negative)."""
+    above: Float[np.ndarray, " k"]
+    """Deviations by which the upper end is moved up."""
+
+    def of(self, name: str, k: int) -> float:
+        """The value `name` for K shots."""
+        return float(getattr(self, name)[min(k, MAX_SHOTS)])
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Forecasts and observations of calibration pairs with K shots, one entry a query."""
+
+    pair: np.ndarray
+    """Number of the pair; pairs count alike however many queries they have."""
+    observed: Float[np.ndarray, " query"]
+    """Log run time."""
+    mean: Float[np.ndarray, " query"]
+    variance: Float[np.ndarray, " query"]
+    correction: Float[np.ndarray, "query output"]
+    """The head's outputs; zeros without one."""
+
+    @property
+    def weight(self) -> Float[np.ndarray, " query"]:
+        """One over the queries of the pair, normalised to sum 1."""
+        _, number, counts = np.unique(self.pair, return_inverse=True, return_counts=True)
+        weight = 1.0 / counts[number]
+        return np.asarray(weight / weight.sum())
+
+
+def calibrate(held: dict[int, Held], normal: Sequence[float]) -> Calibration:
+    """Choose shift and mix by mean absolute percentage error, and margins by split-conformal prediction.
+
+    The margins are the conformal quantiles of how far observations fall outside of the interval, at each end for
+    itself, in posterior deviations (conformalised quantile regression, Romano et al. 2019), pairs weighted alike.
+
+    Args:
+        held: for each K that could be judged; a K between or beyond takes the values of the nearest smaller one.
+        normal: lower, middle and upper quantile of the standard normal, which the head's outputs are added to.
+    """
+    values = {name: np.zeros(MAX_SHOTS + 1) for name in ("shift", "mix", "below", "above")}
+    last: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    for k in range(MAX_SHOTS + 1):
+        if k in held:
+            last = _one(held[k], normal)
+        for name, value in zip(values, last, strict=True):
+            values[name][k] = value
+    return Calibration(**values)
+
+
+def _one(held: Held, normal: Sequence[float]) -> tuple[float, float, float, float]:
+    weight = held.weight
+    best = (np.inf, 0.0, 0.0)
+    has_head = bool(np.any(held.correction))
+    for mix in MIXES if has_head else (0.0,):
+        for shift in SHIFTS:
+            point = held.mean - shift * held.variance + mix * held.correction[:, 0]
+            best = min(best, (float(weight @ np.abs(np.exp(point - held.observed) - 1)), shift, mix))
+    _, shift, mix = best
+    deviation = np.sqrt(held.variance)
+    lower = held.mean + deviation * (normal[0] + mix * held.correction[:, 1])
+    upper = held.mean + deviation * (normal[2] + mix * held.correction[:, 3])
+    level = (1 + NOMINAL) / 2
+    below = _quantile((lower - held.observed) / deviation, weight, level)
+    above = _quantile((held.observed - upper) / deviation, weight, level)
+    return shift, mix, below, above
+
+
+def _quantile(values: Float[np.ndarray, " query"], weight: Float[np.ndarray, " query"], level: float) -> float:
+    """Smallest value whose weight from below is at least `level`."""
+    order = np.argsort(values)
+    reached = np.searchsorted(np.cumsum(weight[order]), level - 1e-12)
+    return float(values[order[min(int(reached), len(order) - 1)]])

@@ -1,0 +1,225 @@
+"""FLASH for configuration search: a prior over configurations, a meta-learner, and a head that it conditions.
+
+Read this first. `FlashModel.forecast` is the whole of it: the hierarchical Gaussian process turns shots into a
+posterior over the grid; the meta-learner turns the same shots, with their system metrics, into an embedding; the head
+reads the posterior and the embedding and corrects the point and the quantiles; calibration, found on pairs that
+neither saw, says how far to trust the head and how wide the interval has to be. Arrays in and out, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from flashfm.models.calibration import Calibration
+from flashfm.models.local import LocalProcess
+from flashfm.models.meta_learner import MetaLearner, MetaLearnerConfig
+from flashfm.models.novelty import NoveltyModel
+from flashfm.tasks.config_search import Pair, Shots
+from flashfm.tasks.space import ConfigSpace
+
+QUANTILES = (0.05, 0.5, 0.95)
+"""What the head's last three outputs are pretrained to be; the first is the point of least percentage error."""
+NORMAL = (-1.6449, 0.0, 1.6449)
+"""The same quantiles of a standard normal distribution."""
+SHIFT = 0.8
+"""The point starts from exp(mean - SHIFT * variance): with a log-normal run time, exp(mean - variance) has the least
+mean absolute percentage error; 0.8 did best in trials on CloudBandit."""
+
+
+@dataclass(frozen=True)
+class FlashConfig:
+    """Shape of the network on top of the prior."""
+
+    meta: MetaLearnerConfig = field(default_factory=lambda: MetaLearnerConfig(hidden=64))
+    """The meta-learner; narrower than the paper's 256, which gains nothing here and costs eight times as much."""
+    head: int = 64
+    """Width of the head's two hidden layers."""
+    dropout: float = 0.05
+    """Share of the embedding and of the head's hidden values dropped in training."""
+    use_embedding: bool = True
+    """Whether the head sees the embedding; switched off only to measure what it gives."""
+
+
+class FlashNet(nn.Module):
+    """Meta-learner and head; `decode` gives an embedding something to say of the shots themselves."""
+
+    def __init__(self, token: int, query: int, config: FlashConfig) -> None:
+        """Build for `token` features a shot and `query` features a query."""
+        super().__init__()
+        self.config = config
+        self.meta = MetaLearner(token, config.meta)
+        width = config.head
+        self.head = nn.Sequential(
+            nn.Linear(query + config.meta.embed, width),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 1 + len(QUANTILES)),
+        )
+        self.drop = nn.Dropout(config.dropout)
+        self.decode = nn.Linear(config.meta.embed, token)
+        last = self.head[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(
+        self,
+        shots: Float[Tensor, "task shot token"],
+        seen: Bool[Tensor, "task shot"],
+        queries: Float[Tensor, "task query feature"],
+    ) -> tuple[Float[Tensor, "task query output"], Float[Tensor, "task embed"]]:
+        """Corrections of the point (nats) and of the quantiles (posterior deviations), and the embedding."""
+        embedding = self.meta(shots, seen)
+        given = self.drop(embedding) if self.config.use_embedding else torch.zeros_like(embedding)
+        spread = given[:, None].expand(-1, queries.shape[1], -1)
+        return self.head(torch.cat([queries, spread], dim=-1)), embedding
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """What is expected of each task at each configuration of the grid, in log milliseconds."""
+
+    point: Float[np.ndarray, "task config"]
+    """Of least expected percentage error, a little below the median."""
+    lower: Float[np.ndarray, "task config"]
+    """Lower end of the 90 % interval."""
+    upper: Float[np.ndarray, "task config"]
+    mean: Float[np.ndarray, "task config"]
+    """Posterior mean of the prior process."""
+    variance: Float[np.ndarray, "task config"]
+    """Its variance, noise included."""
+    embedding: Float[np.ndarray, "task embed"] | None
+    """None without a network or without shots."""
+
+
+@dataclass(frozen=True, eq=False)
+class FlashModel:
+    """A pretrained model: everything that is saved."""
+
+    space: ConfigSpace
+    grid: pd.DataFrame
+    metric_names: tuple[str, ...]
+    prior: LocalProcess
+    together: Bool[np.ndarray, "config config"]
+    """Whether some pretraining pair was observed in both configurations."""
+    net: FlashNet | None
+    """None where there were too few applications to train one."""
+    calibration: Calibration
+    known: tuple[Pair, ...]
+    """Pairs that were pretrained on."""
+    novelty: NoveltyModel | None
+
+    @cached_property
+    def features(self) -> Float[np.ndarray, "config feature"]:
+        """Features of the grid."""
+        return self.space.features(self.grid)
+
+    def tokens(self, shots: Shots) -> Float[np.ndarray, "task shot token"]:
+        """What the meta-learner reads of each shot: X_t = [x_t, y_t], the label relative to the prior."""
+        return tokens(self.features, self.prior, shots)
+
+    def embed(self, shots: Shots) -> Float[np.ndarray, "task embed"]:
+        """Embeddings of pairs from their shots, in whatever order those come; K >= 1."""
+        assert self.net is not None
+        with torch.inference_mode():
+            read = torch.from_numpy(self.tokens(in_order(shots)).astype(np.float32))
+            return self.net.meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).numpy()
+
+    def raw(self, shots: Shots) -> tuple[Float[np.ndarray, "task config"], Float[np.ndarray, "task config"], Any, Any]:
+        """Posterior mean and variance of the prior; the head's outputs and embeddings, None where there are none."""
+        mean, variance = self.prior.posterior(shots)
+        if self.net is None or shots.count == 0:
+            return mean, variance, None, None
+        read = torch.from_numpy(self.tokens(shots).astype(np.float32))
+        asked = torch.from_numpy(queries(self.features, shots, mean, variance).astype(np.float32))
+        with torch.inference_mode():
+            output, embedding = self.net(read, torch.ones(read.shape[:2], dtype=torch.bool), asked)
+        return mean, variance, output.numpy().astype(np.float64), embedding.numpy()
+
+    def forecast(self, shots: Shots) -> Forecast:
+        """Predict every configuration of the grid from K >= 0 shots; their order changes nothing."""
+        k = shots.count
+        mean, variance, correction, embedding = self.raw(in_order(shots))
+        deviation = np.sqrt(variance)
+        point = mean - self.calibration.of("shift", k) * variance
+        lower, upper = mean + NORMAL[0] * deviation, mean + NORMAL[2] * deviation
+        if correction is not None:
+            mix = self.calibration.of("mix", k)
+            point = point + mix * correction[..., 0]
+            lower = lower + mix * deviation * correction[..., 1]
+            upper = upper + mix * deviation * correction[..., 3]
+        lower = lower - self.calibration.of("below", k) * deviation
+        upper = upper + self.calibration.of("above", k) * deviation
+        return Forecast(point, np.minimum(lower, point), np.maximum(upper, point), mean, variance, embedding)
+
+    def extended(self, configurations: pd.DataFrame) -> FlashModel:
+        """The same model over the grid and further configurations after it, which the space has checked."""
+        features = self.space.features(configurations)
+        nearest = ((features[:, None] - self.features[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        places = np.concatenate([np.arange(len(self.grid)), nearest])
+        return replace(
+            self,
+            grid=pd.concat([self.grid, configurations], ignore_index=True),
+            prior=self.prior.extended(features),
+            together=self.together[np.ix_(places, places)],
+        )
+
+
+def in_order(shots: Shots) -> Shots:
+    """The same shots sorted by configuration, which is what networks that read sequences are given."""
+    order = np.argsort(shots.config, axis=1, kind="stable")
+    if np.array_equal(order, np.tile(np.arange(shots.count), (len(shots), 1))):
+        return shots
+    log_runtime = np.take_along_axis(shots.log_runtime, order, axis=1)
+    metrics = np.take_along_axis(shots.metrics, order[..., None], axis=1)
+    return Shots(np.take_along_axis(shots.config, order, axis=1), log_runtime, metrics)
+
+
+def tokens(
+    features: Float[np.ndarray, "config feature"], prior: LocalProcess, shots: Shots
+) -> Float[np.ndarray, "task shot token"]:
+    """Configuration, label relative to the prior in its deviations, and metrics of each shot."""
+    gp = prior.gp
+    label = (shots.log_runtime - gp.mean[shots.config]) / np.sqrt(np.diag(gp.covariance).mean())
+    parts = [features[shots.config], label[..., None], prior.scaler.transform(shots.metrics, shots.log_runtime)]
+    return np.concatenate(parts, axis=-1)
+
+
+def queries(
+    features: Float[np.ndarray, "config feature"],
+    shots: Shots,
+    mean: Float[np.ndarray, "task config"],
+    variance: Float[np.ndarray, "task config"],
+) -> Float[np.ndarray, "task config feature"]:
+    """What the head reads of each asked configuration: its features, the log ratio to the shots, its spread, and K."""
+    tasks, configs = mean.shape
+    ratio = mean - shots.log_runtime.mean(axis=1, keepdims=True)
+    columns = [ratio, 0.5 * np.log(variance), np.full((tasks, configs), 1 / shots.count)]
+    spread = np.broadcast_to(features, (tasks, configs, features.shape[1]))
+    return np.concatenate([spread, np.stack(columns, axis=-1)], axis=-1)
+
+
+def observed_together(log_runtime: Float[np.ndarray, "pair config"]) -> Bool[np.ndarray, "config config"]:
+    """Whether some pair was observed in both of two configurations."""
+    seen = (~np.isnan(log_runtime)).astype(np.float64)
+    return np.asarray(seen.T @ seen > 0)
+
+
+def grid_places(space: ConfigSpace, grid: pd.DataFrame) -> dict[tuple[object, ...], int]:
+    """Key of each configuration of a grid -> its position."""
+    return {key: i for i, key in enumerate(space.keys(grid))}
+
+
+def empty_shots(metrics: int, tasks: int = 1) -> Shots:
+    """K = 0."""
+    config: Int[np.ndarray, "task shot"] = np.empty((tasks, 0), dtype=np.int64)
+    return Shots(config, np.empty((tasks, 0)), np.empty((tasks, 0, metrics)))

@@ -1,0 +1,229 @@
+"""The hierarchical process near a new pair: training pairs count by how alike their measurements are to the shots.
+
+Enters: a fitted `HierarchicalGP`, the training pairs' own measurements, and shots. Leaves: a posterior over the grid.
+Likeness is learned: a weight for the difference in level, in the shape over the shots, and in each value that is read
+off a shot, so that pairs that wait, compute or write alike are found alike. Mean and covariance are re-estimated with
+these weights, then the shots are conditioned on. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flashfm.models.hierarchical_gp import HierarchicalGP
+from flashfm.tasks.config_search import Observations, Shots
+from flashfm.tasks.features import ShotScaler
+
+OWN_KINDS = 3
+"""Differences beside those of the values: level, shape, and configurations that the training pair was not seen in."""
+DISTINCT = 3
+"""Shots for which there are parameters of their own; more are treated as these."""
+AT_ONCE = 256
+"""Tasks that are compared with all training pairs at a time."""
+_RIDGE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Likeness:
+    """Parameters for 1, 2 and 3 or more shots, all in the logarithm."""
+
+    weight: Float[np.ndarray, "k kind"]
+    """Of each squared difference: level, shape, unseen, then each value of `ShotScaler`."""
+    own: Float[np.ndarray, " k"]
+    """Pairs that the moments over all pairs are worth beside the weighted ones."""
+    broad: Float[np.ndarray, " k"]
+    """Variance of the level, nats squared, added so that the shots set the level."""
+    noise: Float[np.ndarray, " k"]
+    """Factor on the noise of a measurement."""
+    align: Float[np.ndarray, " k"]
+    """Logit of the share that the mean of those alike, shifted to the mean of the shots, has in the answer beside the
+    conditional mean: noise of one shot tilts the latter, not the former."""
+
+    @classmethod
+    def initial(cls, values: int, timed: int) -> Likeness:
+        """Where learning starts: `timed` values at the end are shares of the run time, the last one the whole share."""
+        weight = np.full((DISTINCT, OWN_KINDS + values), -1.5)
+        weight[:, :OWN_KINDS] = (0.0, 2.0, 2.0)
+        if timed:
+            weight[:, -1] = 2.5
+        return cls(weight, np.full(DISTINCT, 1.5), np.full(DISTINCT, -0.7), np.zeros(DISTINCT), np.full(DISTINCT, -1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class LocalProcess:
+    """A hierarchical process and the training pairs that it is re-estimated from."""
+
+    gp: HierarchicalGP
+    scaler: ShotScaler
+    values: Float[np.ndarray, "pair config value"]
+    """Standardised values of each training pair's measurements, 0 where missing."""
+    known: Float[np.ndarray, "pair config value"]
+    """1 where they are not missing."""
+    observed: Float[np.ndarray, "pair config"]
+    """1 where the pair was observed."""
+    likeness: Likeness
+
+    @classmethod
+    def of(
+        cls, gp: HierarchicalGP, scaler: ShotScaler, data: Observations, likeness: Likeness | None = None
+    ) -> LocalProcess:
+        """Lay out the training pairs that `gp` was fitted on."""
+        observed = ~np.isnan(data.log_runtime)
+        read = scaler.transform(data.metrics, np.where(observed, data.log_runtime, 0.0))
+        values, known = np.split(read, 2, axis=-1)
+        known = known * observed[..., None]
+        likeness = likeness or Likeness.initial(values.shape[-1], len(scaler.timed))
+        return cls(gp, scaler, values * known, known, observed.astype(np.float64), likeness)
+
+    def posterior(self, shots: Shots) -> tuple[Float[np.ndarray, "task config"], Float[np.ndarray, "task config"]]:
+        """Mean and variance, noise included, of the log run time at every configuration, after K >= 0 shots each."""
+        if shots.count == 0:
+            return self.gp.posterior(shots.config, shots.log_runtime)
+        means, variances = [], []
+        parameters = _at(self.likeness, shots.count)
+        with torch.inference_mode():
+            for start in range(0, len(shots), AT_ONCE):
+                part = shots.part(slice(start, start + AT_ONCE))
+                mean, variance = self._condition(part, self._differences(part), parameters)
+                means.append(mean.numpy())
+                variances.append(variance.numpy())
+        return np.concatenate(means), np.concatenate(variances)
+
+    def covariance(self, shots: Shots) -> Float[np.ndarray, "config config"]:
+        """Posterior covariance over the grid after the shots of one task, without noise."""
+        if shots.count == 0:
+            return self.gp.covariance
+        with torch.inference_mode():
+            parameters = _at(self.likeness, shots.count)
+            weight = self._weights(self._differences(shots), parameters)[0].numpy()
+        own, broad, noise = (float(np.exp(parameters[name])) for name in ("own", "broad", "noise"))
+        total = own + weight.sum()
+        mean = (own * self.gp.mean + weight @ self.gp.profiles) / total
+        deviation = self.gp.profiles - mean
+        residual = np.tensordot(np.bincount(self.gp.pattern, weight, len(self.gp.residual)), self.gp.residual, 1)
+        covariance = (own * self.gp.covariance + (deviation.T * weight) @ deviation + residual) / total + broad
+        at = shots.config[0]
+        shot_noise = noise * self.gp.noise * np.eye(at.size)
+        gain = np.linalg.solve(covariance[np.ix_(at, at)] + shot_noise, covariance[at])
+        return np.asarray(covariance - covariance[:, at] @ gain)
+
+    def learned(self, likeness: Likeness) -> LocalProcess:
+        """The same with other likeness."""
+        return replace(self, likeness=likeness)
+
+    def extended(self, features: Float[np.ndarray, "new feature"]) -> LocalProcess:
+        """Over further configurations too; a training pair's values there are those of the nearest of the grid."""
+        distance = ((features[:, None] - self.gp.features[None]) ** 2).sum(axis=-1)
+        places = np.concatenate([np.arange(len(self.gp.features)), distance.argmin(axis=1)])
+        return replace(
+            self,
+            gp=self.gp.extended(features),
+            values=self.values[:, places],
+            known=self.known[:, places],
+            observed=self.observed[:, places],
+        )
+
+    def _differences(self, shots: Shots) -> Float[Tensor, "task pair kind"]:
+        """Mean squared differences between each task's shots and each training pair in the same configurations."""
+        values, known = (
+            torch.from_numpy(part)
+            for part in np.split(self.scaler.transform(shots.metrics, shots.log_runtime), 2, axis=-1)
+        )
+        gap = torch.from_numpy(shots.log_runtime[:, None] - self.gp.profiles.T[shots.config].transpose(0, 2, 1))
+        level = gap.mean(dim=-1, keepdim=True)
+        unseen = 1 - torch.from_numpy(self.observed[:, shots.config].mean(axis=-1).T)
+        own = torch.stack([level[..., 0] ** 2, ((gap - level) ** 2).mean(dim=-1), unseen], dim=-1)
+        theirs = torch.from_numpy(self.values[:, shots.config].swapaxes(0, 1))
+        both = torch.from_numpy(self.known[:, shots.config].swapaxes(0, 1)) * known[:, None]
+        apart = ((theirs - values[:, None]) ** 2 * both).sum(dim=2) / both.sum(dim=2).clamp(min=1)
+        return torch.cat([own, apart], dim=-1)
+
+    def _weights(
+        self, differences: Float[Tensor, "task pair kind"], parameters: dict[str, Tensor]
+    ) -> Float[Tensor, "task pair"]:
+        score = -0.5 * (differences @ parameters["weight"].exp())
+        return torch.exp(score - score.amax(dim=1, keepdim=True))
+
+    def _condition(
+        self, shots: Shots, differences: Float[Tensor, "task pair kind"], parameters: dict[str, Tensor]
+    ) -> tuple[Float[Tensor, "task config"], Float[Tensor, "task config"]]:
+        """Re-estimate mean and covariance with the weights, then condition on the shots."""
+        gp, config = self.gp, torch.from_numpy(shots.config)
+        k = shots.count
+        own, broad, noise = (parameters[name].exp() for name in ("own", "broad", "noise"))
+        profiles, residual = torch.from_numpy(gp.profiles), torch.from_numpy(gp.residual)
+        shared = torch.from_numpy(gp.covariance)
+        weight = self._weights(differences, parameters)
+        total = own + weight.sum(dim=1)
+        of_pattern = weight @ torch.nn.functional.one_hot(torch.from_numpy(gp.pattern), len(gp.residual)).double()
+        mean = (own * torch.from_numpy(gp.mean) + weight @ profiles) / total[:, None]
+        at = (profiles.T[config] - mean.gather(1, config)[..., None]) * weight[:, None]
+        rows = own * shared[config] + at @ profiles - at.sum(dim=-1, keepdim=True) * mean[:, None]
+        rows = rows + torch.einsum("tg,gtkc->tkc", of_pattern, residual[:, config])
+        squares = weight @ profiles**2 - 2 * mean * (weight @ profiles) + mean**2 * weight.sum(dim=1)[:, None]
+        diagonal = own * torch.diagonal(shared) + squares + of_pattern @ torch.diagonal(residual, dim1=1, dim2=2)
+        rows, diagonal = rows / total[:, None, None] + broad, diagonal / total[:, None] + broad
+        noise = noise * gp.noise
+        shots_covariance = rows.gather(2, config[:, None].expand(-1, k, -1)) + noise * torch.eye(k, dtype=torch.float64)
+        gain = torch.linalg.solve(shots_covariance, rows)
+        off = torch.from_numpy(shots.log_runtime) - mean.gather(1, config)
+        conditional, aligned = mean + torch.einsum("tk,tkc->tc", off, gain), mean + off.mean(dim=1, keepdim=True)
+        posterior = torch.lerp(conditional, aligned, torch.sigmoid(parameters["align"]))
+        return posterior, (diagonal - (rows * gain).sum(dim=1)).clamp(min=0) + noise
+
+
+Task = tuple[LocalProcess, Shots, Float[np.ndarray, "task config"]]
+"""A process, shots of pairs that it was not fitted on, and their log run times, NaN where not asked."""
+
+
+def learn(tasks: dict[int, Sequence[Task]], *, shift: float, steps: int, rate: float = 0.15) -> Likeness:
+    """Fit the likeness to held-out pairs, by absolute percentage error and a little of the Gaussian likelihood.
+
+    Args:
+        tasks: for each K in 1 to `DISTINCT`; a K without any takes the parameters of the next smaller one.
+        shift: c in the point exp(mean - c variance).
+        steps: of Adam.
+        rate: its learning rate.
+    """
+    start = next(iter(tasks.values()))[0][0].likeness
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for k in range(1, DISTINCT + 1):
+        found[k] = _learn_one(tasks[k], _at(start, k), shift, steps, rate) if tasks.get(k) else found[k - 1]
+    return Likeness(**{field.name: np.stack([found[k][field.name] for k in found]) for field in fields(Likeness)})
+
+
+def _learn_one(
+    tasks: Sequence[Task], start: dict[str, Tensor], shift: float, steps: int, rate: float
+) -> dict[str, np.ndarray]:
+    parameters = {name: value.clone().requires_grad_() for name, value in start.items()}
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=rate)
+    prepared = [
+        (process, shots, process._differences(shots), torch.from_numpy(observed)) for process, shots, observed in tasks
+    ]
+    count = sum(int((~torch.isnan(observed)).sum()) for *_, observed in prepared)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        total = torch.zeros((), dtype=torch.float64)
+        for process, shots, differences, observed in prepared:
+            mean, variance = process._condition(shots, differences, parameters)
+            known = ~torch.isnan(observed)
+            off = mean - observed.nan_to_num()
+            percentage = (torch.exp((off - shift * variance).clamp(max=3.0)) - 1).abs()
+            likelihood = 0.5 * (off**2 / variance + variance.log())
+            total = total + ((percentage + 0.1 * likelihood) * known).sum()
+        ridge = sum((value - start[name]).pow(2).sum() for name, value in parameters.items())
+        loss = total / count + _RIDGE * ridge
+        loss.backward()
+        optimiser.step()
+    return {name: value.detach().numpy() for name, value in parameters.items()}
+
+
+def _at(likeness: Likeness, k: int) -> dict[str, Tensor]:
+    i = min(k, DISTINCT) - 1
+    return {field.name: torch.as_tensor(getattr(likeness, field.name)[i]) for field in fields(Likeness)}

@@ -1,0 +1,1 @@
+"""Pretraining: many pairs become one model; one readable loop for each way to train."""

@@ -1,0 +1,382 @@
+"""Pretraining for configuration search: the prior, then the network on top of it, then calibration on unseen pairs.
+
+Enters: observations of many pairs. Leaves: a `FlashModel`. Applications are never parted: the prior that the network
+sees of a training pair is fitted on other applications (out of fold), and everything that says how far the model can be
+trusted is found on applications that neither the prior nor the network saw. With `hold_out_from` applications or more
+these are held out once; with fewer, folds take turns and the final model is trained on all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from flashfm.errors import ModelError
+from flashfm.models import flash, hierarchical_gp, local, novelty
+from flashfm.models.calibration import MAX_SHOTS, Held, calibrate
+from flashfm.models.flash import NORMAL, QUANTILES, SHIFT, FlashConfig, FlashModel, FlashNet
+from flashfm.models.hierarchical_gp import PriorConfig
+from flashfm.models.local import LocalProcess
+from flashfm.tasks.config_search import Observations, Shots
+from flashfm.tasks.features import ShotScaler
+from flashfm.tasks.space import ConfigSpace
+
+OnStep = Callable[[int, int], object]
+"""Told of the steps that are done and of all of them."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How a model for configuration search is pretrained."""
+
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    network: FlashConfig = field(default_factory=FlashConfig)
+    likeness_steps: int = 100
+    """Steps of learning which training pairs are alike."""
+    likeness_tasks: int = 500
+    """Tasks of each K that it is learned on, at most."""
+    inner_folds: int = 5
+    """Folds for priors out of fold."""
+    hold_out: float = 0.15
+    """Share of the applications that calibration takes where there are many."""
+    hold_out_from: int = 100
+    """Applications from which they are held out once instead of in turns."""
+    cross_folds: int = 5
+    """Folds that take turns where there are few."""
+    least_for_network: int = 12
+    """Applications below which the prior stands alone: a network would learn them by heart."""
+    steps_per_pair: float = 8.0
+    """Optimisation steps for each training pair, within the two limits below; with few pairs it soon overfits."""
+    least_steps: int = 300
+    most_steps: int = 4000
+    batch: int = 64
+    """Tasks a step."""
+    learning_rate: float = 2e-3
+    """Peak of a one-cycle schedule, for AdamW."""
+    weight_decay: float = 1e-3
+    sets: int = 20
+    """Random shot sets drawn of each pair and K."""
+    shot_weights: tuple[float, ...] = (0.3, 0.25, 0.2, 0.125, 0.125)
+    """How often a step is on K = 1, 2, … shots."""
+    decode_weight: float = 0.1
+    """Weight of the loss by which the embedding has to tell what the shots were."""
+
+    def steps(self, pairs: int) -> int:
+        """Optimisation steps for so many training pairs."""
+        return int(min(max(self.steps_per_pair * pairs, self.least_steps), self.most_steps))
+
+
+def pretrain(
+    data: Observations, config: PretrainConfig | None = None, *, seed: int = 0, on_step: OnStep = lambda *_: None
+) -> FlashModel:
+    """Pretrain one model over all pairs, whatever their platforms.
+
+    Args:
+        data: pairs to learn from.
+        config: settings.
+        seed: of the folds, the draws and the weights; the same seed gives the same model on the same machine.
+        on_step: told of progress.
+
+    Raises:
+        ModelError: fewer than three applications, or none with two configurations.
+    """
+    config = config or PretrainConfig()
+    apps = sorted(data.apps)
+    if len(apps) < 3 or max(len(seen) for seen in data.observed) < 2:
+        raise ModelError(
+            f"{len(apps)} applications, at most {max(len(seen) for seen in data.observed)} configurations each: a model"
+            " needs at least 3 applications, and 2 configurations of one of them; add measurements"
+        )
+    rng = np.random.default_rng(seed)
+    parts = list(_folds(apps, config, rng))
+    final = data if len(parts) > 1 else data.of_apps(set(apps) - parts[0])
+    sizes = [len(data.of_apps(set(apps) - part)) for part in parts] + [len(final)] * (len(parts) > 1)
+    with_network = len(apps) >= config.least_for_network
+    progress = _Progress(on_step, sum(config.steps(n) for n in sizes) if with_network else len(sizes))
+    held: dict[int, list[Held]] = {}
+    apart: dict[int, list[Float[np.ndarray, " pair"]]] = {}
+    model: FlashModel | None = None
+    for part in parts:
+        model = _fit(data.of_apps(set(apps) - part), config, rng, with_network, progress)
+        unseen = data.of_apps(part)
+        for k, found in _forecasts(model, unseen, config, rng).items():
+            held.setdefault(k, []).append(found)
+        if model.novelty is not None:
+            for k, distances in _distances(model, unseen, rng).items():
+                apart.setdefault(k, []).append(distances)
+    if len(parts) > 1 or model is None:
+        model = _fit(data, config, rng, with_network, progress)
+    else:
+        model = replace(model, prior=_prior(data, config, rng, model.prior.scaler)[0])
+    calibration = calibrate({k: _joined(found) for k, found in held.items()}, NORMAL)
+    model = replace(model, calibration=calibration, together=flash.observed_together(data.log_runtime))
+    if model.novelty is None:
+        return model
+    width = min(sum(map(len, distances)) for distances in apart.values())
+    sorted_held = np.stack([_thinned(np.concatenate(apart[k]), width) for k in sorted(apart)])
+    return replace(model, novelty=replace(model.novelty, held=sorted_held))
+
+
+def interactions_of(space: ConfigSpace) -> Int[np.ndarray, "interaction two"]:
+    """Products of features that the prior has slopes for: each level of a small categorical column with each number."""
+    names, found = space.feature_names, []
+    numeric = [column.name for column in space.columns if not column.levels]
+    for column in space.columns:
+        if column.levels and not column.optional and len(column.levels) <= 4:
+            found += [
+                (names.index(f"{column.name}={level}"), names.index(n)) for level in column.levels for n in numeric
+            ]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def train_network(
+    data: Observations,
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]],
+    config: PretrainConfig,
+    rng: np.random.Generator,
+    progress: Callable[[], object],
+) -> FlashNet:
+    """Train meta-learner and head on episodes: K shots of a pair, asked for all its other configurations.
+
+    Loss: mean absolute percentage error of the point, pinball loss of the log quantiles, and a little of the error by
+    which a linear map of the embedding misses the mean token of the shots.
+
+    Args:
+        data: training pairs.
+        priors: each with the pairs that it may be used for, since it was fitted on other applications.
+        config: settings.
+        rng: draws shots, batches and weights.
+        progress: called after each step.
+    """
+    episodes = _episodes(data, priors, config, rng)
+    ks = sorted(episodes)
+    chance = np.array([config.shot_weights[k - 1] for k in ks])
+    torch.manual_seed(int(rng.integers(2**31)))
+    first = episodes[ks[0]]
+    net = FlashNet(first.tokens.shape[-1], first.queries.shape[-1], config.network)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = config.steps(len(data))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.1)
+    normal, levels = torch.tensor(NORMAL), torch.tensor(QUANTILES)
+    for _ in range(steps):
+        episode = episodes[int(rng.choice(ks, p=chance / chance.sum()))]
+        chosen = torch.from_numpy(rng.integers(len(episode.tokens), size=config.batch))
+        read, asked, observed = episode.tokens[chosen], episode.queries[chosen], episode.observed[chosen]
+        mean, deviation = episode.mean[chosen], episode.deviation[chosen]
+        known = ~torch.isnan(observed)
+        observed = observed.nan_to_num()
+        output, embedding = net(read, torch.ones(read.shape[:2], dtype=torch.bool), asked)
+        point = mean - SHIFT * deviation**2 + output[..., 0]
+        percentage = (torch.exp((point - observed).clamp(max=3.0)) - 1).abs()
+        missed = observed[..., None] - (mean[..., None] + deviation[..., None] * (normal + output[..., 1:]))
+        pinball = torch.maximum(levels * missed, (levels - 1) * missed).mean(dim=-1)
+        loss = ((percentage + pinball) * known).sum() / known.sum()
+        loss = loss + config.decode_weight * (net.decode(embedding) - read.mean(dim=1)).pow(2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        progress()
+    return net.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class _Episodes:
+    """All episodes with the same K."""
+
+    tokens: Float[Tensor, "episode shot token"]
+    queries: Float[Tensor, "episode config feature"]
+    observed: Float[Tensor, "episode config"]
+    """Log run time; NaN where it is a shot or was not observed."""
+    mean: Float[Tensor, "episode config"]
+    deviation: Float[Tensor, "episode config"]
+
+
+class _Progress:
+    """Counts steps."""
+
+    def __init__(self, on_step: OnStep, total: int) -> None:
+        self._on_step, self._total, self._done = on_step, total, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._on_step(self._done, self._total)
+
+
+def _folds(apps: list[str], config: PretrainConfig, rng: np.random.Generator) -> Iterator[set[str]]:
+    """The applications that calibration takes: one part of many, or each fold of few."""
+    order = rng.permutation(len(apps))
+    if len(apps) >= config.hold_out_from:
+        yield {apps[i] for i in order[: max(1, round(config.hold_out * len(apps)))]}
+        return
+    folds = min(config.cross_folds, len(apps))
+    for fold in range(folds):
+        yield {apps[i] for i in order[fold::folds]}
+
+
+def _fit(
+    data: Observations, config: PretrainConfig, rng: np.random.Generator, with_network: bool, progress: _Progress
+) -> FlashModel:
+    """Prior and network on these pairs, not calibrated yet."""
+    prior, priors = _prior(data, config, rng)
+    net = None
+    if with_network:
+        net = train_network(data, priors, config, rng, progress)
+    else:
+        progress()
+    model = FlashModel(
+        space=data.space,
+        grid=data.grid,
+        metric_names=data.metric_names,
+        prior=prior,
+        together=flash.observed_together(data.log_runtime),
+        net=net,
+        calibration=calibrate({}, NORMAL),
+        known=data.pairs,
+        novelty=None,
+    )
+    if net is None:
+        return model
+    references, owners = [], []
+    for k in range(1, min(MAX_SHOTS, max(map(len, data.observed))) + 1):
+        pair, shots = _draw(data, np.arange(len(data)), k, 2, rng)
+        if pair.size:
+            references.append(model.embed(data.shots(pair, shots)))
+            owners.append(pair)
+    reference, owner = np.concatenate(references), np.concatenate(owners)
+    return replace(model, novelty=novelty.fit(reference, owner, {1: reference[:1]}))
+
+
+def _prior(
+    data: Observations, config: PretrainConfig, rng: np.random.Generator, scaler: ShotScaler | None = None
+) -> tuple[LocalProcess, list[tuple[LocalProcess, Int[np.ndarray, " pair"]]]]:
+    """The prior of these pairs, and those out of fold with the pairs that each may be used for."""
+    features, interactions = data.features, interactions_of(data.space)
+    gp = hierarchical_gp.fit(features, data.log_runtime, interactions, config.prior)
+    scaler = scaler or ShotScaler.fit(data.metrics, data.log_runtime, data.metric_names)
+    folds = min(config.inner_folds, len(data.apps))
+    number = dict(zip(data.apps, rng.permutation(len(data.apps)) % folds, strict=True))
+    fold = np.array([number[app] for app, _ in data.pairs])
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]] = []
+    for f in range(folds):
+        rest = data.of_pairs(np.flatnonzero(fold != f))
+        apart = hierarchical_gp.fit(features, rest.log_runtime, interactions, config.prior, gp.kernel)
+        priors.append((LocalProcess.of(apart, scaler, rest), np.flatnonzero(fold == f)))
+    likeness = local.learn(_likeness_tasks(data, priors, config, rng), shift=SHIFT, steps=config.likeness_steps)
+    own = LocalProcess.of(gp, scaler, data, likeness)
+    return own, [(prior.learned(likeness), pairs) for prior, pairs in priors]
+
+
+def _draw(
+    data: Observations, pairs: Int[np.ndarray, " pair"], k: int, sets: int, rng: np.random.Generator
+) -> tuple[Int[np.ndarray, " task"], Int[np.ndarray, "task shot"]]:
+    """Random sets of K shots, sorted by configuration, of each pair that has more than K configurations."""
+    observed = data.observed
+    able = [int(i) for i in pairs if observed[i].size > k]
+    drawn = [np.sort(rng.permutation(observed[i])[:k]) for i in able for _ in range(sets)]
+    return np.repeat(np.array(able, dtype=np.int64), sets), np.array(drawn, dtype=np.int64).reshape(-1, k)
+
+
+def _likeness_tasks(
+    data: Observations,
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]],
+    config: PretrainConfig,
+    rng: np.random.Generator,
+) -> dict[int, list[local.Task]]:
+    """Random shots of training pairs, each with the prior of its fold."""
+    found: dict[int, list[local.Task]] = {}
+    of_fold = -(-config.likeness_tasks // len(priors))
+    for k in range(1, local.DISTINCT + 1):
+        for prior, pairs in priors:
+            pair, chosen = _draw(data, pairs, k, max(1, of_fold // max(len(pairs), 1)), rng)
+            if pair.size:
+                some = rng.permutation(pair.size)[:of_fold]
+                observed = data.log_runtime[pair[some]].copy()
+                np.put_along_axis(observed, chosen[some], np.nan, axis=1)
+                found.setdefault(k, []).append((prior, data.shots(pair[some], chosen[some]), observed))
+    return found
+
+
+def _episodes(
+    data: Observations,
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]],
+    config: PretrainConfig,
+    rng: np.random.Generator,
+) -> dict[int, _Episodes]:
+    found: dict[int, _Episodes] = {}
+    for k in range(1, len(config.shot_weights) + 1):
+        columns: list[tuple[np.ndarray, ...]] = []
+        for prior, pairs in priors:
+            pair, chosen = _draw(data, pairs, k, config.sets, rng)
+            if not pair.size:
+                continue
+            shots = data.shots(pair, chosen)
+            mean, variance = prior.posterior(shots)
+            read = flash.tokens(data.features, prior, shots)
+            asked = flash.queries(data.features, shots, mean, variance)
+            observed = data.log_runtime[pair].copy()
+            np.put_along_axis(observed, chosen, np.nan, axis=1)
+            columns.append((read, asked, observed, mean, np.sqrt(variance)))
+        if columns:
+            found[k] = _Episodes(
+                *(torch.from_numpy(np.concatenate(c).astype(np.float32)) for c in zip(*columns, strict=True))
+            )
+    return found
+
+
+def _forecasts(
+    model: FlashModel, unseen: Observations, config: PretrainConfig, rng: np.random.Generator
+) -> dict[int, Held]:
+    """What the model says of unseen pairs, for each K that some pair has configurations for."""
+    found = {}
+    for k in range(MAX_SHOTS + 1):
+        if k == 0:
+            pair, chosen = np.arange(len(unseen)), np.empty((len(unseen), 0), dtype=np.int64)
+        else:
+            pair, chosen = _draw(unseen, np.arange(len(unseen)), k, config.sets, rng)
+        if not pair.size:
+            continue
+        shots: Shots = unseen.shots(pair, chosen)
+        mean, variance, correction, _ = model.raw(shots)
+        if correction is None:
+            correction = np.zeros((*mean.shape, 1 + len(QUANTILES)))
+        observed = unseen.log_runtime[pair].copy()
+        np.put_along_axis(observed, chosen, np.nan, axis=1)
+        known = ~np.isnan(observed)
+        owner = np.broadcast_to(pair[:, None], known.shape)
+        found[k] = Held(owner[known], observed[known], mean[known], variance[known], correction[known])
+    return found
+
+
+def _distances(
+    model: FlashModel, unseen: Observations, rng: np.random.Generator
+) -> dict[int, Float[np.ndarray, " pair"]]:
+    """Embedding distances of unseen pairs, for each K."""
+    assert model.novelty is not None
+    found = {}
+    for k in range(1, MAX_SHOTS + 1):
+        pair, chosen = _draw(unseen, np.arange(len(unseen)), k, 5, rng)
+        if pair.size:
+            found[k] = model.novelty.distance(model.embed(unseen.shots(pair, chosen)))
+    return found
+
+
+def _joined(found: list[Held]) -> Held:
+    """Folds as one; their pairs stay apart."""
+    numbers = [np.stack([np.full(h.pair.size, i), h.pair], axis=1) for i, h in enumerate(found)]
+    _, pair = np.unique(np.concatenate(numbers), axis=0, return_inverse=True)
+    columns = [
+        np.concatenate([getattr(h, name) for h in found]) for name in ("observed", "mean", "variance", "correction")
+    ]
+    return Held(pair, *columns)
+
+
+def _thinned(values: Float[np.ndarray, " distance"], n: int) -> Float[np.ndarray, " n"]:
+    """`n` values at even ranks of the sorted ones."""
+    return np.asarray(np.sort(values)[np.linspace(0, len(values) - 1, n).round().astype(np.int64)])
