@@ -34,7 +34,9 @@ def build() -> Callable[..., Observations]:
 def two_term() -> Callable[..., Observations]:
     """Pairs with run time = wait + work / min(size, one vCPU), and optionally their CPU time as a metric."""
 
-    def make(pairs: int, seed: int = 0, *, cpu: bool = False, missing: float = 0.0, cap: float = 3008.0) -> Observations:
+    def make(
+        pairs: int, seed: int = 0, *, cpu: bool = False, missing: float = 0.0, cap: float = 3008.0
+    ) -> Observations:
         rng = np.random.default_rng(seed)
         wait, work = rng.uniform(5, 200, (pairs, 1)), rng.uniform(5, 400, (pairs, 1))
         runtime = wait + work * cap / np.minimum(SIZES, cap)

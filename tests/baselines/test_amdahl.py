@@ -60,5 +60,5 @@ def test_without_a_number_that_could_be_capacity_it_says_so(build, two_term):
     data = build(pd.DataFrame({"kind": ["x", "y"]}), np.array([[1.0, 2.0]]))
     with pytest.raises(ModelError, match="positive numeric configuration column"):
         Amdahl().fit(data, shots=1, seed=0)
-    with pytest.raises(ModelError, match="'cores' with two values or more; .* are memory_mb"):
+    with pytest.raises(ModelError, match=r"'cores' with two values or more; .* are memory_mb"):
         Amdahl(capacity="cores").fit(two_term(3), shots=1, seed=0)

@@ -1,5 +1,8 @@
 """What holds for every predictor."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,7 +37,7 @@ def test_all_beat_copying_the_nearest_shot(two_term, method, shots):
 
 @pytest.mark.parametrize("method", [QUICK, NearestApplications()], ids=lambda method: method.name)
 def test_cpu_time_tells_the_curve_from_one_shot(two_term, method):
-    assert error(method, two_term(60, cpu=True), 1) < 0.6 * error(method, two_term(60), 1)
+    assert error(method, two_term(60, cpu=True), 1) < 0.8 * error(method, two_term(60), 1)
 
 
 @pytest.mark.parametrize("shots", [1, 3])
@@ -91,11 +94,21 @@ def test_boosting_refuses_more_shots_than_any_pair_has_room_for(two_term):
         QUICK.fit(two_term(5), shots=6, seed=0)
 
 
-def test_neighbours_never_look_at_another_platform_of_the_same_application_when_tuned(two_term):
-    data = two_term(10)
-    twice = data.of_pairs(np.repeat(np.arange(10), 2))
-    renamed = tuple((app, "ab"[i % 2]) for i, (app, _) in enumerate(twice.pairs))
-    from dataclasses import replace
+def test_neighbours_are_tuned_on_other_applications_only(build):
+    grid = pd.DataFrame({"size": [1.0, 2.0, 4.0, 8.0, 16.0]})
+    runtime = np.repeat(np.exp(np.random.default_rng(0).normal(5, 0.5, (20, 5))), 2, axis=0)
+    strangers = build(grid, runtime)
+    pairs = tuple((f"app-{i // 2}", "ab"[i % 2]) for i in range(40))
+    twins = replace(strangers, pairs=pairs)
+    likeness = {
+        name: NearestApplications().fit(data, shots=2, seed=0).likeness
+        for name, data in (("strangers", strangers), ("twins", twins))
+    }
+    assert likeness["strangers"].neighbours <= 5
+    assert likeness["twins"].neighbours >= 12
 
-    with_twins = NearestApplications().fit(replace(twice, pairs=renamed), shots=1, seed=0).likeness
-    assert with_twins.neighbours <= 18
+
+def test_boosting_without_lightgbm_says_how_to_get_it(two_term, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(ModelError, match="flashfm\\[baselines\\]"):
+        QUICK.fit(two_term(5), shots=1, seed=0)

@@ -57,19 +57,19 @@ class FlashNet(nn.Module):
         self.config = config
         self.meta = MetaLearner(token, config.meta)
         width = config.head
+        last = nn.Linear(width, 1 + len(QUANTILES))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.head = nn.Sequential(
             nn.Linear(query + config.meta.embed, width),
             nn.SiLU(),
             nn.Dropout(config.dropout),
             nn.Linear(width, width),
             nn.SiLU(),
-            nn.Linear(width, 1 + len(QUANTILES)),
+            last,
         )
         self.drop = nn.Dropout(config.dropout)
         self.decode = nn.Linear(config.meta.embed, token)
-        last = self.head[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
 
     def forward(
         self,
@@ -132,7 +132,7 @@ class FlashModel:
         assert self.net is not None
         with torch.inference_mode():
             read = torch.from_numpy(self.tokens(in_order(shots)).astype(np.float32))
-            return self.net.meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).numpy()
+            return np.asarray(self.net.meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).numpy())
 
     def raw(self, shots: Shots) -> tuple[Float[np.ndarray, "task config"], Float[np.ndarray, "task config"], Any, Any]:
         """Posterior mean and variance of the prior; the head's outputs and embeddings, None where there are none."""

@@ -60,7 +60,8 @@ class Kernel:
         fa, fb = self.basis(a), self.basis(b)
         distance = (((a[:, None] - b[None]) / self.lengthscale) ** 2).sum(axis=-1)
         rbf = self.rbf_variance * np.exp(-0.5 * distance)
-        return (fa * self.slope_variance) @ fb.T + np.outer(fa @ self.loading, fb @ self.loading) + rbf
+        linear = (fa * self.slope_variance) @ fb.T + np.outer(fa @ self.loading, fb @ self.loading)
+        return np.asarray(linear + rbf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,5 +265,5 @@ def _fit_kernel(
         total.backward()
         return total
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     return kernel()

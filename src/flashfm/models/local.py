@@ -8,7 +8,7 @@ these weights, then the shots are conditioned on. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -182,7 +182,7 @@ Task = tuple[LocalProcess, Shots, Float[np.ndarray, "task config"]]
 """A process, shots of pairs that it was not fitted on, and their log run times, NaN where not asked."""
 
 
-def learn(tasks: dict[int, Sequence[Task]], *, shift: float, steps: int, rate: float = 0.15) -> Likeness:
+def learn(tasks: Mapping[int, Sequence[Task]], *, shift: float, steps: int, rate: float = 0.15) -> Likeness:
     """Fit the likeness to held-out pairs, by absolute percentage error and a little of the Gaussian likelihood.
 
     Args:
@@ -191,7 +191,7 @@ def learn(tasks: dict[int, Sequence[Task]], *, shift: float, steps: int, rate: f
         steps: of Adam.
         rate: its learning rate.
     """
-    start = next(iter(tasks.values()))[0][0].likeness
+    start = next(of_k[0][0].likeness for of_k in tasks.values() if of_k)
     found: dict[int, dict[str, np.ndarray]] = {}
     for k in range(1, DISTINCT + 1):
         found[k] = _learn_one(tasks[k], _at(start, k), shift, steps, rate) if tasks.get(k) else found[k - 1]
@@ -219,7 +219,7 @@ def _learn_one(
             total = total + ((percentage + 0.1 * likelihood) * known).sum()
         ridge = sum((value - start[name]).pow(2).sum() for name, value in parameters.items())
         loss = total / count + _RIDGE * ridge
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return {name: value.detach().numpy() for name, value in parameters.items()}
 

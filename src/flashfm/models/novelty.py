@@ -50,13 +50,9 @@ class NoveltyModel:
         return list(found.items())
 
     def _between(self, embedding: Float[np.ndarray, "task embed"]) -> Float[np.ndarray, "task reference"]:
-        a, b = embedding @ self.whiten, self._whitened
+        a, b = embedding @ self.whiten, self.reference @ self.whiten
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
-        return np.sqrt(np.maximum(squares, 0.0))
-
-    @property
-    def _whitened(self) -> Float[np.ndarray, "reference embed"]:
-        return self.reference @ self.whiten
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
 def whitening(reference: Float[np.ndarray, "reference embed"]) -> Float[np.ndarray, "embed embed"]:

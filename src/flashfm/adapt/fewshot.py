@@ -1,0 +1,366 @@
+"""Few-shot adaptation: a pretrained model and the shots of a new pair give a new object that answers for that pair.
+
+Enters: DataFrames of measurements. Leaves: DataFrames of predictions, recommendations, or errors of one line. Nothing
+is changed in place: `adapt` returns a new object, in milliseconds, by embedding alone; gradient steps are taken where
+asked for, or where the pair is novel and has enough shots.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from flashfm.act import Candidates, Declined, Price, Recommendation
+from flashfm.act import recommend as decide
+from flashfm.act.decisions import Config, plain_config
+from flashfm.act.recommend import ENOUGH_SHOTS
+from flashfm.act.words import label
+from flashfm.adapt.design import designed_shots, expected_improvement, most_informative
+from flashfm.adapt.finetune import fine_tune as tune
+from flashfm.adapt.shots import PairShots, read_shots
+from flashfm.artifact import checkpoint, registry
+from flashfm.errors import ModelError, ShotsError
+from flashfm.models import state
+from flashfm.models.flash import FlashModel, Forecast, grid_places
+from flashfm.models.novelty import LEVEL
+from flashfm.tasks.config_search import Pair
+
+INTERVAL = ("lower_ms", "upper_ms")
+"""Columns of the 90 % interval."""
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How unlike a pair is to those of pretraining."""
+
+    p_value: float
+    """Share of pairs like those of pretraining that lie at least as far out, in (0, 1]."""
+    distance: float
+    """Mahalanobis distance of the embedding to its nearest neighbours."""
+
+    @property
+    def novel(self) -> bool:
+        """Whether fewer than 5 % of pairs like those of pretraining lie as far out."""
+        return self.p_value < LEVEL
+
+
+@dataclass(frozen=True)
+class NextMeasurement:
+    """What to measure next, and why."""
+
+    config: Config
+    why: str
+
+
+class FlashRegressor:
+    """A pretrained model for configuration search."""
+
+    def __init__(self, model: FlashModel, card: str = "") -> None:
+        """Wrap a pretrained model; `flashfm.pretrain` and `from_pretrained` make one."""
+        self._model = model
+        self.card = card
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> FlashRegressor:
+        """Load a model: a name that ships with the package, such as `serverless-memory`, or a folder.
+
+        Raises:
+            ArtifactError: no such model, or it is damaged, foreign or of a later version.
+        """
+        saved = checkpoint.load(registry.resolve(name_or_path), kind=state.KIND)
+        return cls(state.from_state(saved.config, saved.tensors), saved.card)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model and its card to a folder, whole or not at all.
+
+        Raises:
+            ArtifactError: the folder holds something else or cannot be written.
+        """
+        config, tensors = state.to_state(self._model)
+        checkpoint.save(
+            os.fspath(folder), kind=state.KIND, config=config, tensors=tensors, card=self.card or "# Model\n"
+        )
+
+    @property
+    def model(self) -> FlashModel:
+        """The tensors; free to change between versions."""
+        return self._model
+
+    @property
+    def config_columns(self) -> tuple[str, ...]:
+        """Columns that make a configuration."""
+        return tuple(self._model.space.names)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics that shots may have, as columns `NAME_mean`."""
+        return self._model.metric_names
+
+    @property
+    def grid(self) -> pd.DataFrame:
+        """The configurations that were pretrained on; numbers between them can be asked for as well."""
+        return self._model.grid.copy()
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """<application, platform> pairs whose embeddings the model knows."""
+        return self._model.known
+
+    def adapt(
+        self, shots: pd.DataFrame | None = None, *, fine_tune: bool | None = None, check_units: bool = True
+    ) -> AdaptedRegressor:
+        """Adapt to one pair.
+
+        Args:
+            shots: its K measured rows: the configuration columns, `runtime_ms`, and where there are `app`, `platform`,
+                `outcome` and metrics `NAME_mean`. None or no rows is K = 0, the prior alone.
+            fine_tune: take gradient steps; by default where the pair is novel and has at least three shots.
+            check_units: refuse run times that look like another unit.
+
+        Raises:
+            ShotsError: rows of two pairs, an unknown value, a run time that is not above 0, or another unit.
+        """
+        frame = shots if shots is not None else self._model.grid[:0]
+        model, read = read_shots(self._model, frame, check_units=check_units)
+        adapted = AdaptedRegressor(model, read)
+        novelty = adapted.novelty
+        wanted = (
+            novelty is not None and novelty.novel and read.shots.count >= ENOUGH_SHOTS
+            if fine_tune is None
+            else fine_tune
+        )
+        if not wanted:
+            return adapted
+        return AdaptedRegressor(tune(model, read.shots), read, fine_tuned=True)
+
+    def predict(self, shots: pd.DataFrame, queries: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Predict for many pairs at once: `shots` holds rows of several, told apart by `app` and `platform`.
+
+        Args:
+            shots: as for `adapt`, with `app` and perhaps `platform`; the same number of shots for all pairs is fastest.
+            queries: configurations to ask of every pair; by default those that belong to its shots.
+
+        Returns:
+            `app`, `platform` where there is one, the configuration columns, `runtime_ms`, `lower_ms`, `upper_ms`.
+
+        Raises:
+            ShotsError: as `adapt`, or there is no column `app`.
+        """
+        if "app" not in shots:
+            raise ShotsError("shots of many pairs: no column 'app' to tell them apart; for one pair use adapt(shots)")
+        keys = [column for column in ("app", "platform") if column in shots]
+        parts = []
+        for _, rows in shots.groupby(keys, sort=False, dropna=False):
+            adapted = self.adapt(rows, fine_tune=False)
+            found = adapted.predict(queries)
+            for column in reversed(keys):
+                found.insert(0, column, rows[column].iloc[0])
+            parts.append(found)
+        return pd.concat(parts, ignore_index=True)
+
+    def designed(self, n: int = 3) -> list[Config]:
+        """The `n` configurations to measure first of any new pair, chosen on pretraining pairs."""
+        prior = self._model.prior
+        return [self._config(i) for i in designed_shots(prior.gp, prior.observed, n)]
+
+    def _config(self, i: int) -> Config:
+        return plain_config(self._model.grid.iloc[i].to_dict())
+
+    def __repr__(self) -> str:
+        return f"FlashRegressor({len(self.pairs)} pairs, configuration {', '.join(self.config_columns)})"
+
+
+class AdaptedRegressor:
+    """A model adapted to one pair; it answers for that pair and never changes."""
+
+    def __init__(self, model: FlashModel, read: PairShots, *, fine_tuned: bool = False) -> None:
+        """Wrap what `FlashRegressor.adapt` read; call that instead."""
+        self._model, self._read, self.fine_tuned = model, read, fine_tuned
+
+    @property
+    def pair(self) -> Pair:
+        """<application, platform>; an empty name where the shots had none."""
+        return self._read.pair
+
+    @property
+    def shots(self) -> pd.DataFrame:
+        """Configuration columns and `runtime_ms` of each shot."""
+        return self._read.frame.copy()
+
+    @cached_property
+    def _forecast(self) -> Forecast:
+        return self._model.forecast(self._read.shots)
+
+    @property
+    def embedding(self) -> Float[np.ndarray, " embed"] | None:
+        """The pair's embedding; None without a network or without shots."""
+        found = self._forecast.embedding
+        return None if found is None else found[0]
+
+    @cached_property
+    def novelty(self) -> Novelty | None:
+        """How unlike the pair is to those of pretraining; None where there is no embedding."""
+        model = self._model.novelty
+        if model is None or self._forecast.embedding is None:
+            return None
+        p_value = model.p_value(self._forecast.embedding, self._read.shots.count)[0]
+        return Novelty(float(p_value), float(model.distance(self._forecast.embedding)[0]))
+
+    def nearest(self, n: int = 3) -> list[tuple[str, str | None, float]]:
+        """The `n` pretraining pairs whose embeddings lie nearest, and how far; empty where there is no embedding."""
+        model, embedding = self._model.novelty, self.embedding
+        if model is None or embedding is None:
+            return []
+        return [(*self._model.known[pair], distance) for pair, distance in model.nearest(embedding, n)]
+
+    def predict(self, queries: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Run time in ms with its 90 % interval, for each asked configuration.
+
+        Args:
+            queries: rows with the configuration columns; numbers between those of the grid are interpolated. None asks
+                for the configurations that belong to those of the shots, or for the whole grid where K = 0.
+
+        Returns:
+            The configuration columns, `runtime_ms`, `lower_ms`, `upper_ms`, in the order asked.
+
+        Raises:
+            ShotsError: an unknown value, or a number outside of the range that was pretrained on.
+        """
+        if queries is None:
+            places = self._candidates
+            return self._answer(self._model.grid.iloc[places].reset_index(drop=True), self._forecast, places)
+        checked = self._model.space.check(queries.reset_index(drop=True), "queries")
+        model, forecast = self._model, self._forecast
+        places = model.space.locate(checked, grid_places(model.space, model.grid))
+        if (places < 0).any():
+            model = model.extended(checked[places < 0].drop_duplicates())
+            forecast = model.forecast(self._read.shots)
+            places = model.space.locate(checked, grid_places(model.space, model.grid))
+        return self._answer(checked, forecast, places)
+
+    def recommend(
+        self,
+        objective: str = "cost",
+        *,
+        price: Price | None = None,
+        max_slowdown: float | None = None,
+        max_runtime_ms: float | None = None,
+        strict: bool = False,
+        today: Mapping[str, Any] | None = None,
+        candidates: pd.DataFrame | None = None,
+    ) -> Recommendation | Declined:
+        """Choose a configuration, with reasons.
+
+        Args:
+            objective: `cost` or `runtime`.
+            price: what a run costs; for `cost` on configurations with `memory_mb`, AWS Lambda's prices by default.
+            max_slowdown: the most times the fastest expected run time, at least 1.
+            max_runtime_ms: the longest run time in ms, instead.
+            strict: the upper end of the interval must meet the limit.
+            today: the configuration in use; by default the first shot.
+            candidates: configurations to choose from; by default those that `predict` answers for.
+
+        Raises:
+            ModelError, ShotsError: arguments that are none; see `flashfm.act.recommend`.
+        """
+        if not self._read.shots.count and not len(self._read.failed):
+            return Declined(
+                "nothing was measured of this application; the prior alone fits any",
+                f"measure it once, in {label(self.next_measurement().config)} for example, and adapt",
+            )
+        table = self.predict(candidates)
+        columns = self._model.space.names
+        keys = self._model.space.keys(table[columns])
+        shot_keys = self._model.space.keys(self._read.frame[columns])
+        bad = dict(zip(self._model.space.keys(self._read.failed[columns]), self._read.failed["outcome"], strict=True))
+        table["measured"] = [key in shot_keys for key in keys]
+        table["outcome"] = ["ok" if key in shot_keys else bad.get(key, "ok") for key in keys]
+        if today is None and self._read.shots.count:
+            first = plain_config(self._read.frame[columns].iloc[0].to_dict())
+            today = first if shot_keys[0] in keys else None
+        return decide(
+            Candidates.from_frame(table, columns),
+            objective=objective,
+            price=price,
+            max_slowdown=max_slowdown,
+            max_runtime_ms=max_runtime_ms,
+            strict=strict,
+            today=today,
+            nearest=self.nearest(),
+            novelty=self.novelty,
+        )
+
+    def next_measurement(self, goal: str = "learn") -> NextMeasurement:
+        """The configuration most worth measuring next.
+
+        Args:
+            goal: `learn` lowers the uncertainty about all configurations most; `fastest` looks for the least run time,
+                by expected improvement.
+
+        Raises:
+            ModelError: an unknown goal, or every configuration has been measured.
+        """
+        if goal not in ("learn", "fastest"):
+            raise ModelError(f"goal: expected learn or fastest, got {goal!r}")
+        asked = self._candidates
+        columns = self._model.space.names
+        tried = {
+            *self._model.space.keys(self._read.frame[columns]),
+            *self._model.space.keys(self._read.failed[columns]),
+        }
+        keys = self._model.space.keys(self._model.grid)
+        left = np.array([i for i in asked if keys[i] not in tried], dtype=np.int64)
+        if not left.size:
+            raise ModelError("every configuration of the model has been measured; there is nothing left to measure")
+        prior = self._model.prior
+        if goal == "learn":
+            best, before, after = most_informative(prior.covariance(self._read.shots), prior.gp.noise, left, asked)
+            why = (
+                f"it lowers the typical uncertainty of all configurations from {_percent(before)} to {_percent(after)}"
+            )
+            return NextMeasurement(self._config(best), why)
+        forecast = self._forecast
+        if self._read.shots.count:
+            reached = float(self._read.shots.log_runtime.min())
+            gain = expected_improvement(forecast.mean[0], forecast.variance[0], reached)
+            best = int(left[int(gain[left].argmax())])
+            return NextMeasurement(
+                self._config(best), f"its run time is expected to undercut the best by {_percent(float(gain[best]))}"
+            )
+        best = int(left[int(forecast.mean[0][left].argmin())])
+        return NextMeasurement(self._config(best), "it is the fastest for pretraining pairs on average")
+
+    @cached_property
+    def _candidates(self) -> Int[np.ndarray, " config"]:
+        """Configurations that some pretraining pair was observed in together with those of the shots."""
+        shots = self._read.shots.config[0]
+        if not shots.size:
+            return np.arange(len(self._model.grid))
+        return np.flatnonzero(self._model.together[shots].all(axis=0))
+
+    def _answer(
+        self, configurations: pd.DataFrame, forecast: Forecast, places: Int[np.ndarray, " query"]
+    ) -> pd.DataFrame:
+        columns = {"runtime_ms": forecast.point, "lower_ms": forecast.lower, "upper_ms": forecast.upper}
+        return configurations.assign(**{name: np.exp(values[0, places]) for name, values in columns.items()})
+
+    def _config(self, i: int) -> Config:
+        return plain_config(self._model.grid.iloc[i].to_dict())
+
+    def __repr__(self) -> str:
+        app, platform = self.pair
+        named = f" of {app!r}" if app else ""
+        return f"AdaptedRegressor({self._read.shots.count} shots{named}{f' on {platform!r}' if platform else ''})"
+
+
+def _percent(nats: float) -> str:
+    """A deviation of the logarithm as a percentage."""
+    return f"{100 * math.expm1(nats):.0f} %"

@@ -1,0 +1,111 @@
+"""Light fine-tuning: gradient steps on the head for one pair, kept only where its own shots are told no worse.
+
+Enters: a model and the shots of one pair. Leaves: a new model that differs in the head's weights, or the same model.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flashfm.models import flash
+from flashfm.models.flash import FlashModel
+from flashfm.tasks.config_search import Shots
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """How far a head may move."""
+
+    steps: int = 30
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    anchor: float = 1.0
+    """Weight of the squared distance to the pretrained weights."""
+
+
+def fine_tune(model: FlashModel, shots: Shots, config: FineTuneConfig | None = None) -> FlashModel:
+    """Move the head towards the shots of one pair.
+
+    Each shot is told from all of them, and with two or more from the others as well. The step with the least error of
+    both kinds is kept, among those at which the shots told from all of them are no worse than before; where none is
+    better, the model comes back as it was.
+
+    Args:
+        model: pretrained; it is not changed.
+        shots: of one task, K >= 1.
+        config: settings.
+    """
+    config = config or FineTuneConfig()
+    mix = model.calibration.of("mix", shots.count)
+    if model.net is None or shots.count == 0 or mix == 0:
+        return model
+    parts = _parts(model, flash.in_order(shots))
+    net = copy.deepcopy(model.net)
+    weights = list(net.head.parameters())
+    start = [weight.detach().clone() for weight in weights]
+    optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
+    own, both = _errors(net, parts)
+    best, first = float(both), float(own)
+    kept = None
+    for _ in range(config.steps):
+        optimiser.zero_grad()
+        _, loss = _errors(net, parts)
+        moved = torch.stack([(a - b).pow(2).sum() for a, b in zip(weights, start, strict=True)]).sum()
+        (loss + config.anchor * moved).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        with torch.no_grad():
+            own, both = _errors(net, parts)
+        if float(own) <= first and float(both) < best:
+            best, kept = float(both), copy.deepcopy(net.state_dict())
+    if kept is None:
+        return model
+    net.load_state_dict(kept)
+    return replace(model, net=net.eval())
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some shots, and what is asked from them: the shots' own configurations or those of the others."""
+
+    tokens: Float[Tensor, "one shot token"]
+    queries: Float[Tensor, "one query feature"]
+    base: Float[Tensor, "one query"]
+    """The point without the head, in log ms."""
+    observed: Float[Tensor, "one query"]
+    mix: float
+
+
+def _parts(model: FlashModel, shots: Shots) -> list[_Part]:
+    """All shots asked for themselves first, then each left out in turn."""
+    k = shots.count
+    chosen = [(np.arange(k), np.arange(k))]
+    if k > 1:
+        chosen += [(np.delete(np.arange(k), j), np.array([j])) for j in range(k)]
+    found = []
+    for given, asked in chosen:
+        some = Shots(shots.config[:, given], shots.log_runtime[:, given], shots.metrics[:, given])
+        mean, variance = model.prior.posterior(some)
+        base = mean - model.calibration.of("shift", some.count) * variance
+        read = flash.queries(model.features, some, mean, variance)
+        places = shots.config[0, asked]
+        arrays = (model.tokens(some), read[:, places], base[:, places], shots.log_runtime[:, asked])
+        tensors = [torch.from_numpy(array.astype(np.float32)) for array in arrays]
+        found.append(_Part(*tensors, model.calibration.of("mix", some.count)))
+    return found
+
+
+def _errors(net: flash.FlashNet, parts: list[_Part]) -> tuple[Tensor, Tensor]:
+    """Mean absolute percentage error of the shots told from all of them, and over all parts."""
+    errors = []
+    for part in parts:
+        seen = torch.ones(part.tokens.shape[:2], dtype=torch.bool)
+        output, _ = net(part.tokens, seen, part.queries)
+        point = part.base + part.mix * output[..., 0]
+        errors.append((torch.exp(point - part.observed) - 1).abs().mean())
+    return errors[0], torch.stack(errors).mean()
