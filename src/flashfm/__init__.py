@@ -1,5 +1,46 @@
-"""flashfm: foundation models for managing cloud systems by learning, after FLASH (Qiu et al., 2023)."""
+"""flashfm: foundation models for managing cloud systems by learning, after FLASH (Qiu et al., 2023).
+
+The names below are imported from their modules when first used, so that importing the package loads no torch.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flashfm.act import Declined, LambdaPrice, Recommendation, load_prices
+    from flashfm.adapt.fewshot import FlashRegressor
+    from flashfm.api import pretrain
+    from flashfm.datasets.table import MeasurementTable
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Declined",
+    "FlashRegressor",
+    "LambdaPrice",
+    "MeasurementTable",
+    "Recommendation",
+    "__version__",
+    "load_prices",
+    "pretrain",
+]
+
+_HOMES = {
+    "act": ("Declined", "LambdaPrice", "Recommendation", "load_prices"),
+    "adapt.fewshot": ("FlashRegressor",),
+    "api": ("pretrain",),
+    "datasets.table": ("MeasurementTable",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"flashfm.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

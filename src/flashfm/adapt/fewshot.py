@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from flashfm.act import Candidates, Declined, Price, Recommendation
+from flashfm.act import Candidates, Declined, LambdaPrice, Price, Recommendation
 from flashfm.act import recommend as decide
 from flashfm.act.decisions import Config, plain_config
 from flashfm.act.recommend import ENOUGH_SHOTS
@@ -29,8 +29,9 @@ from flashfm.adapt.shots import PairShots, read_shots
 from flashfm.artifact import checkpoint, registry
 from flashfm.errors import ModelError, ShotsError
 from flashfm.models import state
-from flashfm.models.flash import FlashModel, Forecast, grid_places
+from flashfm.models.flash import FlashModel, Forecast
 from flashfm.models.novelty import LEVEL
+from flashfm.records import Outcome
 from flashfm.tasks.config_search import Pair
 
 INTERVAL = ("lower_ms", "upper_ms")
@@ -131,7 +132,7 @@ class FlashRegressor:
         frame = shots if shots is not None else self._model.grid[:0]
         model, read = read_shots(self._model, frame, check_units=check_units)
         adapted = AdaptedRegressor(model, read)
-        novelty = adapted.novelty
+        novelty = adapted.novelty if fine_tune is None and read.shots.count >= ENOUGH_SHOTS else None
         wanted = (
             novelty is not None and novelty.novel and read.shots.count >= ENOUGH_SHOTS
             if fine_tune is None
@@ -139,7 +140,8 @@ class FlashRegressor:
         )
         if not wanted:
             return adapted
-        return AdaptedRegressor(tune(model, read.shots), read, fine_tuned=True)
+        tuned = tune(model, read.shots)
+        return AdaptedRegressor(tuned, read, fine_tuned=tuned is not model)
 
     def predict(self, shots: pd.DataFrame, queries: pd.DataFrame | None = None) -> pd.DataFrame:
         """Predict for many pairs at once: `shots` holds rows of several, told apart by `app` and `platform`.
@@ -157,6 +159,8 @@ class FlashRegressor:
         if "app" not in shots:
             raise ShotsError("shots of many pairs: no column 'app' to tell them apart; for one pair use adapt(shots)")
         keys = [column for column in ("app", "platform") if column in shots]
+        if not len(shots):
+            raise ShotsError("shots of many pairs: no rows; for the prior alone use adapt()")
         parts = []
         for _, rows in shots.groupby(keys, sort=False, dropna=False):
             adapted = self.adapt(rows, fine_tune=False)
@@ -186,14 +190,22 @@ class AdaptedRegressor:
         self._model, self._read, self.fine_tuned = model, read, fine_tuned
 
     @property
+    def model(self) -> FlashModel:
+        """The tensors, fine-tuned where steps were taken; free to change between versions."""
+        return self._model
+
+    @property
     def pair(self) -> Pair:
         """<application, platform>; an empty name where the shots had none."""
         return self._read.pair
 
     @property
     def shots(self) -> pd.DataFrame:
-        """Configuration columns and `runtime_ms` of each shot."""
-        return self._read.frame.copy()
+        """Configuration columns and `runtime_ms` of each shot, in the order in which they were given."""
+        shots = self._read.shots
+        rows = self._model.grid.iloc[shots.config[0]].reset_index(drop=True)
+        table: pd.DataFrame = rows.assign(runtime_ms=np.exp(shots.log_runtime[0]))
+        return table
 
     @cached_property
     def _forecast(self) -> Forecast:
@@ -211,8 +223,8 @@ class AdaptedRegressor:
         model = self._model.novelty
         if model is None or self._forecast.embedding is None:
             return None
-        p_value = model.p_value(self._forecast.embedding, self._read.shots.count)[0]
-        return Novelty(float(p_value), float(model.distance(self._forecast.embedding)[0]))
+        distance = model.distance(self._forecast.embedding)
+        return Novelty(float(model.p_value(distance, self._read.shots.count)[0]), float(distance[0]))
 
     def nearest(self, n: int = 3) -> list[tuple[str, str | None, float]]:
         """The `n` pretraining pairs whose embeddings lie nearest, and how far; empty where there is no embedding."""
@@ -237,13 +249,13 @@ class AdaptedRegressor:
         if queries is None:
             places = self._candidates
             return self._answer(self._model.grid.iloc[places].reset_index(drop=True), self._forecast, places)
-        checked = self._model.space.check(queries.reset_index(drop=True), "queries")
+        checked = self._model.space.check(queries, "queries")
         model, forecast = self._model, self._forecast
-        places = model.space.locate(checked, grid_places(model.space, model.grid))
+        places = model.space.locate(checked, model.places)
         if (places < 0).any():
             model = model.extended(checked[places < 0].drop_duplicates())
             forecast = model.forecast(self._read.shots)
-            places = model.space.locate(checked, grid_places(model.space, model.grid))
+            places = model.space.locate(checked, model.places)
         return self._answer(checked, forecast, places)
 
     def recommend(
@@ -271,23 +283,35 @@ class AdaptedRegressor:
         Raises:
             ModelError, ShotsError: arguments that are none; see `flashfm.act.recommend`.
         """
-        if not self._read.shots.count and not len(self._read.failed):
+        failed = self._read.failed
+        if not self._read.shots.count and len(failed) < len(self._candidates):
+            what = (
+                "what was measured of this application failed"
+                if len(failed)
+                else "nothing was measured of this application"
+            )
             return Declined(
-                "nothing was measured of this application; the prior alone fits any",
+                f"{what}; the prior alone fits any",
                 f"measure it once, in {label(self.next_measurement().config)} for example, and adapt",
             )
+        space, shots = self._model.space, self.shots
         table = self.predict(candidates)
-        columns = self._model.space.names
-        keys = self._model.space.keys(table[columns])
-        shot_keys = self._model.space.keys(self._read.frame[columns])
-        bad = dict(zip(self._model.space.keys(self._read.failed[columns]), self._read.failed["outcome"], strict=True))
+        keys, shot_keys, bad_keys = (space.keys(frame) for frame in (table, shots, failed))
+        known = set(keys)
+        apart = failed.drop(columns="outcome") if len(failed) else failed
+        apart = apart[[key not in known for key in bad_keys]] if len(failed) else apart
+        if len(apart):
+            table = pd.concat([table, self.predict(apart)], ignore_index=True)
+            keys = space.keys(table)
+        bad = dict(zip(bad_keys, failed["outcome"], strict=True)) if len(failed) else {}
         table["measured"] = [key in shot_keys for key in keys]
-        table["outcome"] = ["ok" if key in shot_keys else bad.get(key, "ok") for key in keys]
-        if today is None and self._read.shots.count:
-            first = plain_config(self._read.frame[columns].iloc[0].to_dict())
-            today = first if shot_keys[0] in keys else None
+        table["outcome"] = [bad.get(key, "ok") for key in keys]
+        if today is None and self._read.shots.count and shot_keys[0] in known:
+            today = plain_config(shots[space.names].iloc[0].to_dict())
+        if price is None and objective == "cost" and "memory_mb" in space.names:
+            price = LambdaPrice()
         return decide(
-            Candidates.from_frame(table, columns),
+            Candidates.from_frame(table, space.names),
             objective=objective,
             price=price,
             max_slowdown=max_slowdown,
@@ -310,14 +334,9 @@ class AdaptedRegressor:
         """
         if goal not in ("learn", "fastest"):
             raise ModelError(f"goal: expected learn or fastest, got {goal!r}")
-        asked = self._candidates
-        columns = self._model.space.names
-        tried = {
-            *self._model.space.keys(self._read.frame[columns]),
-            *self._model.space.keys(self._read.failed[columns]),
-        }
-        keys = self._model.space.keys(self._model.grid)
-        left = np.array([i for i in asked if keys[i] not in tried], dtype=np.int64)
+        asked, space = self._candidates, self._model.space
+        tried = {*self._read.shots.config[0].tolist(), *space.locate(self._read.failed, self._model.places).tolist()}
+        left = np.array([i for i in asked if i not in tried and not self._hopeless(i)], dtype=np.int64)
         if not left.size:
             raise ModelError("every configuration of the model has been measured; there is nothing left to measure")
         prior = self._model.prior
@@ -338,13 +357,30 @@ class AdaptedRegressor:
         best = int(left[int(forecast.mean[0][left].argmin())])
         return NextMeasurement(self._config(best), "it is the fastest for pretraining pairs on average")
 
+    def _hopeless(self, i: int) -> bool:
+        """Whether a configuration with at least its memory, all else equal, ran out of it."""
+        failed = self._read.failed
+        if not len(failed) or "memory_mb" not in self._model.space.names:
+            return False
+        others = [name for name in self._model.space.names if name != "memory_mb"]
+        row = self._model.grid.iloc[i]
+        for other in failed[failed["outcome"] == Outcome.OUT_OF_MEMORY.value].to_dict("records"):
+            same = all(other[name] == row[name] or (pd.isna(other[name]) and pd.isna(row[name])) for name in others)
+            if same and other["memory_mb"] >= row["memory_mb"]:
+                return True
+        return False
+
     @cached_property
     def _candidates(self) -> Int[np.ndarray, " config"]:
-        """Configurations that some pretraining pair was observed in together with those of the shots."""
-        shots = self._read.shots.config[0]
+        """Configurations that some pretraining pair was observed in together with those of the shots, and these."""
+        shots, together = self._read.shots.config[0], self._model.together
         if not shots.size:
             return np.arange(len(self._model.grid))
-        return np.flatnonzero(self._model.together[shots].all(axis=0))
+        known = together[shots].all(axis=0)
+        if not known.any():
+            known = together[shots].any(axis=0)
+        known[shots] = True
+        return np.flatnonzero(known)
 
     def _answer(
         self, configurations: pd.DataFrame, forecast: Forecast, places: Int[np.ndarray, " query"]

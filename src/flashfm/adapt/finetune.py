@@ -43,30 +43,27 @@ def fine_tune(model: FlashModel, shots: Shots, config: FineTuneConfig | None = N
     """
     config = config or FineTuneConfig()
     mix = model.calibration.of("mix", shots.count)
-    if model.net is None or shots.count == 0 or mix == 0:
+    if not model.nets or shots.count == 0 or mix == 0:
         return model
-    parts = _parts(model, flash.in_order(shots))
-    net = copy.deepcopy(model.net)
-    weights = list(net.head.parameters())
+    parts = _parts(model, model.in_order(shots))
+    nets = copy.deepcopy(model.nets)
+    weights = [weight for net in nets for weight in net.head.parameters()]
     start = [weight.detach().clone() for weight in weights]
     optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
-    own, both = _errors(net, parts)
-    best, first = float(both), float(own)
+    with torch.no_grad():
+        first, best = map(float, _errors(nets, parts))
     kept = None
     for _ in range(config.steps):
         optimiser.zero_grad()
-        _, loss = _errors(net, parts)
+        _, loss = _errors(nets, parts)
         moved = torch.stack([(a - b).pow(2).sum() for a, b in zip(weights, start, strict=True)]).sum()
         (loss + config.anchor * moved).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
-            own, both = _errors(net, parts)
-        if float(own) <= first and float(both) < best:
-            best, kept = float(both), copy.deepcopy(net.state_dict())
-    if kept is None:
-        return model
-    net.load_state_dict(kept)
-    return replace(model, net=net.eval())
+            own, both = map(float, _errors(nets, parts))
+        if own <= first and both < best:
+            best, kept = both, copy.deepcopy(nets)
+    return model if kept is None else replace(model, nets=kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +87,22 @@ def _parts(model: FlashModel, shots: Shots) -> list[_Part]:
     found = []
     for given, asked in chosen:
         some = Shots(shots.config[:, given], shots.log_runtime[:, given], shots.metrics[:, given])
-        mean, variance = model.prior.posterior(some)
-        base = mean - model.calibration.of("shift", some.count) * variance
-        read = flash.queries(model.features, some, mean, variance)
+        posterior = model.prior.posterior(some)
+        base = posterior.mean - model.calibration.of("shift", some.count) * posterior.variance
+        read = flash.queries(model.features, some, posterior)
         places = shots.config[0, asked]
         arrays = (model.tokens(some), read[:, places], base[:, places], shots.log_runtime[:, asked])
-        tensors = [torch.from_numpy(array.astype(np.float32)) for array in arrays]
-        found.append(_Part(*tensors, model.calibration.of("mix", some.count)))
+        tokens, queries, start, observed = (torch.from_numpy(array.astype(np.float32)) for array in arrays)
+        found.append(_Part(tokens, queries, start, observed, model.calibration.of("mix", some.count)))
     return found
 
 
-def _errors(net: flash.FlashNet, parts: list[_Part]) -> tuple[Tensor, Tensor]:
+def _errors(nets: tuple[flash.FlashNet, ...], parts: list[_Part]) -> tuple[Tensor, Tensor]:
     """Mean absolute percentage error of the shots told from all of them, and over all parts."""
     errors = []
     for part in parts:
         seen = torch.ones(part.tokens.shape[:2], dtype=torch.bool)
-        output, _ = net(part.tokens, seen, part.queries)
+        output = torch.stack([net(part.tokens, seen, part.queries)[0] for net in nets]).mean(dim=0)
         point = part.base + part.mix * output[..., 0]
         errors.append((torch.exp(point - part.observed) - 1).abs().mean())
     return errors[0], torch.stack(errors).mean()

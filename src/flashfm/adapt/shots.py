@@ -15,10 +15,12 @@ from jaxtyping import Float, Int
 
 from flashfm.datasets.units import misnamed, stands_for
 from flashfm.errors import ShotsError
-from flashfm.models.flash import FlashModel, grid_places
+from flashfm.models.flash import FlashModel
 from flashfm.records import Outcome
 from flashfm.tasks.config_search import Pair, Shots
 
+LARGEST = 1e12
+"""No run time in ms is as long."""
 FAR = 5.0
 """A run time this many times outside of what was pretrained on is in doubt."""
 UNITS = {"seconds": 1e3, "microseconds": 1e-3, "minutes": 6e4, "nanoseconds": 1e-6}
@@ -31,11 +33,9 @@ class PairShots:
 
     pair: Pair
     shots: Shots
-    """One task."""
-    frame: pd.DataFrame
-    """Configuration columns and `runtime_ms` of each shot."""
+    """One task; positions are those in the grid of the model that `read_shots` gives, in the order of the rows."""
     failed: pd.DataFrame
-    """Configuration columns and `outcome` of measurements that did not end well."""
+    """Configuration columns and `outcome` of measurements that did not end well, those that also did left out."""
 
 
 def read_shots(model: FlashModel, frame: pd.DataFrame, *, check_units: bool = True) -> tuple[FlashModel, PairShots]:
@@ -53,46 +53,36 @@ def read_shots(model: FlashModel, frame: pd.DataFrame, *, check_units: bool = Tr
     Raises:
         ShotsError: a column is missing, a value is no number or out of range, more than one pair, or another unit.
     """
-    frame = frame.reset_index(drop=True)
-    pair = _pair_of(frame)
-    if not len(frame):
-        return model, _none(model, pair)
+    if not isinstance(frame, pd.DataFrame):
+        raise ShotsError(
+            f"shots: expected a pandas DataFrame, got {type(frame).__name__}; wrap rows as pd.DataFrame(rows)"
+        )
     _check_columns(frame)
-    ended = np.ones(len(frame), dtype=np.bool_)
-    if "outcome" in frame:
-        ended = _ended(frame["outcome"])
-    configurations = model.space.check(frame, "shots")
-    failed = (
-        configurations[~ended].assign(outcome=frame["outcome"][~ended].astype(str))
-        if not ended.all()
-        else configurations[:0].assign(outcome="")
-    )
+    pair = _pair_of(frame)
+    ended = _ended(frame)
+    checked = model.space.check(frame, "shots")
     runtime = _numbers(frame, "runtime_ms", ended, above=0.0)[ended]
     metrics = _metrics(frame, model.metric_names, ended)
-    configurations = configurations[ended].reset_index(drop=True)
-    if not len(configurations):
-        none = _none(model, pair)
-        return model, PairShots(pair, none.shots, none.frame, failed.reset_index(drop=True))
-    places = model.space.locate(configurations, grid_places(model.space, model.grid))
+    configurations = checked if ended.all() else checked[ended].reset_index(drop=True)
+    places = model.space.locate(configurations, model.places)
     if (places < 0).any():
         model = model.extended(configurations[places < 0].drop_duplicates())
-        places = model.space.locate(configurations, grid_places(model.space, model.grid))
+        places = model.space.locate(configurations, model.places)
     if check_units:
         _check_units(model, places, runtime)
-    shots = _averaged(places, np.log(runtime), metrics)
-    table = model.grid.iloc[shots.config[0]].assign(runtime_ms=np.exp(shots.log_runtime[0])).reset_index(drop=True)
-    return model, PairShots(pair, shots, table, failed.reset_index(drop=True))
-
-
-def _none(model: FlashModel, pair: Pair) -> PairShots:
-    shots = Shots(np.empty((1, 0), dtype=np.int64), np.empty((1, 0)), np.empty((1, 0, len(model.metric_names))))
-    return PairShots(pair, shots, model.grid[:0].assign(runtime_ms=0.0), model.grid[:0].assign(outcome=""))
+    failed = checked[~ended]
+    if len(failed):
+        worked = set(model.space.keys(configurations))
+        failed = failed.assign(outcome=frame["outcome"].astype(str).to_numpy()[~ended])
+        failed = failed[[key not in worked for key in model.space.keys(failed)]].reset_index(drop=True)
+    return model, PairShots(pair, _averaged(places, np.log(runtime), metrics), failed)
 
 
 def _pair_of(frame: pd.DataFrame) -> Pair:
     found: list[str | None] = []
     for column, words in (("app", "applications"), ("platform", "platforms")):
-        names = frame[column].dropna().astype(str).unique().tolist() if column in frame else []
+        values = frame[column].tolist() if column in frame else []
+        names = list(dict.fromkeys(str(value) for value in values if not pd.isna(value)))
         if len(names) > 1:
             raise ShotsError(
                 f"shots: expected rows of one pair, got {len(names)} {words} ({', '.join(map(repr, names[:3]))});"
@@ -110,27 +100,32 @@ def _check_columns(frame: pd.DataFrame) -> None:
     wrong = next((found for c in columns if (found := misnamed(c)) and found.expected not in columns), None)
     if wrong is not None:
         raise ShotsError(f"shots: {wrong}")
-    if "runtime_ms" not in columns:
+    if "runtime_ms" not in columns and len(frame):
         near = stands_for("runtime", columns)
         mend = f"if {near!r} is in milliseconds, rename it" if near else f"got {', '.join(columns[:12])}"
         raise ShotsError(f"shots: no column 'runtime_ms'; {mend}")
 
 
-def _ended(outcome: pd.Series) -> np.ndarray:
-    words = outcome.fillna(Outcome.OK.value).astype(str).to_numpy()
-    known = {o.value for o in Outcome}
+def _ended(frame: pd.DataFrame) -> np.ndarray:
+    """Where a measurement ended well."""
+    if "outcome" not in frame:
+        return np.ones(len(frame), dtype=np.bool_)
+    words = ["ok" if pd.isna(value) else str(value) for value in frame["outcome"].tolist()]
+    known = {outcome.value for outcome in Outcome}
     for i, word in enumerate(words):
         if word not in known:
             raise ShotsError(
                 f"shots: row {i + 1}, column 'outcome': expected one of {', '.join(sorted(known))}, got {word[:60]!r}"
             )
-    return np.asarray(words == Outcome.OK.value)
+    return np.array([word == Outcome.OK.value for word in words], dtype=np.bool_)
 
 
 def _numbers(
     frame: pd.DataFrame, column: str, ended: np.ndarray, *, above: float | None = None
 ) -> Float[np.ndarray, " row"]:
-    """A column as numbers; where rows ended well, finite ones above a bound (a missing metric may be NaN)."""
+    """A column as numbers, NaN where there is none; finite and above a bound where rows ended well."""
+    if column not in frame:
+        return np.full(len(frame), np.nan)
     try:
         values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
@@ -140,11 +135,11 @@ def _numbers(
             got = str(frame[column].iloc[wrong[0]])[:60]
             raise ShotsError(f"shots: row {wrong[0] + 1}, column {column!r}: expected a number, got {got!r}") from None
     with np.errstate(invalid="ignore"):
-        bad = np.isinf(values) if above is None else ~(np.isfinite(values) & (values > above))
+        bad = np.isinf(values) if above is None else ~((values > above) & (values < LARGEST))
     bad &= ended
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
-        words = "a finite number" if above is None else f"a finite number above {above:g}"
+        words = "a finite number" if above is None else f"a number above {above:g} and below {LARGEST:g}"
         got = "an empty cell" if np.isnan(values[i]) else f"{values[i]:g}"
         raise ShotsError(f"shots: row {i + 1}, column {column!r}: expected {words}, got {got}")
     return np.asarray(values)
@@ -162,7 +157,7 @@ def _metrics(frame: pd.DataFrame, names: Sequence[str], ended: np.ndarray) -> Fl
                     f"shots: row {negative[0] + 1}, column {column!r}: expected a number of at least 0,"
                     f" got {found[negative[0], j]:g}"
                 )
-    return found[ended]
+    return np.asarray(found[ended])
 
 
 def _check_units(model: FlashModel, places: Int[np.ndarray, " shot"], runtime: Float[np.ndarray, " shot"]) -> None:
@@ -185,7 +180,9 @@ def _averaged(
     places: Int[np.ndarray, " row"], log_runtime: Float[np.ndarray, " row"], metrics: Float[np.ndarray, "row metric"]
 ) -> Shots:
     """One shot for each configuration: geometric mean of run times, mean of the metrics that are there."""
-    unique, number, counts = np.unique(places, return_inverse=True, return_counts=True)
+    unique, first, number, counts = np.unique(places, return_index=True, return_inverse=True, return_counts=True)
+    if len(unique) == len(places):
+        return Shots(places[None], log_runtime[None], metrics[None])
     mean = np.bincount(number, log_runtime) / counts
     seen = ~np.isnan(metrics)
     merged = np.full((len(unique), metrics.shape[1]), np.nan)
@@ -193,4 +190,5 @@ def _averaged(
         n = np.bincount(number, seen[:, j], len(unique))
         total = np.bincount(number, np.where(seen[:, j], metrics[:, j], 0.0), len(unique))
         merged[:, j] = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-    return Shots(unique[None], mean[None], merged[None])
+    order = np.argsort(first)
+    return Shots(unique[None, order], mean[None, order], merged[None, order])

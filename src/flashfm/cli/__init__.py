@@ -16,8 +16,13 @@ COMMANDS: dict[str, str] = {
     "apps": "Generate, run, serve, patch and package applications.",
     "data": "List, fetch and look at data sets.",
     "measure": "Measure applications under CPU and memory limits.",
+    "pretrain": "Pretrain a model on measurements of many applications.",
+    "adapt": "Adapt a model to one application from its measurements, and keep the result.",
+    "predict": "Predict the run time of an application in all configurations.",
+    "recommend": "Recommend a configuration, with reasons.",
+    "embed": "Map applications by their embeddings.",
     "reproduce": "Reproduce data sets, tables and figures.",
-    "demo": "Measure three fresh applications and draw their curves.",
+    "demo": "Predict and recommend for four real applications from one measurement each.",
 }
 """Sub-command -> its line in `flashfm --help`."""
 

@@ -26,6 +26,16 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip())
 
 
+def split_names(text: str | None) -> list[str] | None:
+    """`A, B` as a list of names; None where nothing was given."""
+    return None if text is None else [name for name in map(str.strip, text.split(",")) if name]
+
+
+def percent(value: float | None) -> str:
+    """A share in whole percent; a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
 def write_specs(specs: Sequence[ApplicationSpec], out: Path) -> None:
     """Write specs: one to FILE.json as an object, several as a list, or each into a file of a directory.
 

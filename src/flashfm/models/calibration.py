@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -49,8 +50,11 @@ class Held:
     variance: Float[np.ndarray, " query"]
     correction: Float[np.ndarray, "query output"]
     """The head's outputs; zeros without one."""
+    once: bool = True
+    """Whether the pairs were held out once, so that the quantile needs its finite-sample correction (n + 1) / n; the
+    models of folds that take turns are trained on fewer pairs than the final one, which does the same."""
 
-    @property
+    @cached_property
     def weight(self) -> Float[np.ndarray, " query"]:
         """One over the queries of the pair, normalised to sum 1."""
         _, number, counts = np.unique(self.pair, return_inverse=True, return_counts=True)
@@ -59,8 +63,9 @@ class Held:
 
 
 def calibrate(held: dict[int, Held], normal: Sequence[float]) -> Calibration:
-    """Choose shift and mix by mean absolute percentage error, and margins by split-conformal prediction.
+    """Choose shift and mix by error, the same for all K > 0, and margins by split-conformal prediction.
 
+    The error is the mean absolute percentage error, as a share of the least that each K reaches.
     The margins are the conformal quantiles of how far observations fall outside of the interval, at each end for
     itself, in posterior deviations (conformalised quantile regression, Romano et al. 2019), pairs weighted alike.
 
@@ -69,31 +74,44 @@ def calibrate(held: dict[int, Held], normal: Sequence[float]) -> Calibration:
         normal: lower, middle and upper quantile of the standard normal, which the head's outputs are added to.
     """
     values = {name: np.zeros(MAX_SHOTS + 1) for name in ("shift", "mix", "below", "above")}
-    last: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    points = {0: _point([held[0]]) if 0 in held else (1.0, 0.0)}
+    shared = _point([held[k] for k in held if k > 0])
+    last: tuple[float, float, float, float] = (*points[0], 0.0, 0.0)
     for k in range(MAX_SHOTS + 1):
-        if k in held:
-            last = _one(held[k], normal)
+        shift, mix = points.get(k, shared)
+        margins = _margins(held[k], normal, mix) if k in held else last[2:]
+        last = (shift, mix, *margins)
         for name, value in zip(values, last, strict=True):
             values[name][k] = value
     return Calibration(**values)
 
 
-def _one(held: Held, normal: Sequence[float]) -> tuple[float, float, float, float]:
-    weight = held.weight
-    best = (np.inf, 0.0, 0.0)
-    has_head = bool(np.any(held.correction))
-    for mix in MIXES if has_head else (0.0,):
-        for shift in SHIFTS:
-            point = held.mean - shift * held.variance + mix * held.correction[:, 0]
-            best = min(best, (float(weight @ np.abs(np.exp(point - held.observed) - 1)), shift, mix))
-    _, shift, mix = best
-    deviation = np.sqrt(held.variance)
+def _point(held: Sequence[Held]) -> tuple[float, float]:
+    """Shift and mix of least percentage error over all given K, each K's error in shares of its least."""
+    if not held:
+        return 1.0, 0.0
+    mixes = MIXES if any(np.any(one.correction) for one in held) else (0.0,)
+    grid = [(shift, mix) for mix in mixes for shift in SHIFTS]
+    errors = np.array([[_error(one, *choice) for choice in grid] for one in held])
+    return grid[int((errors / errors.min(axis=1, keepdims=True)).mean(axis=0).argmin())]
+
+
+def _error(held: Held, shift: float, mix: float) -> float:
+    point = held.mean - shift * held.variance + mix * held.correction[:, 0]
+    return float(held.weight @ np.abs(np.exp(point - held.observed) - 1))
+
+
+def _margins(held: Held, normal: Sequence[float], mix: float) -> tuple[float, float]:
+    """How far the ends of the interval have to be moved out, in posterior deviations."""
+    weight, deviation = held.weight, np.sqrt(held.variance)
     lower = held.mean + deviation * (normal[0] + mix * held.correction[:, 1])
     upper = held.mean + deviation * (normal[2] + mix * held.correction[:, 3])
     level = (1 + NOMINAL) / 2
+    if held.once:
+        pairs = np.unique(held.pair).size
+        level = min(1.0, level * (pairs + 1) / pairs)
     below = _quantile((lower - held.observed) / deviation, weight, level)
-    above = _quantile((held.observed - upper) / deviation, weight, level)
-    return shift, mix, below, above
+    return below, _quantile((held.observed - upper) / deviation, weight, level)
 
 
 def _quantile(values: Float[np.ndarray, " query"], weight: Float[np.ndarray, " query"], level: float) -> float:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flashfm.models.calibration import Calibration
-from flashfm.models.local import LocalProcess
+from flashfm.models.local import LocalProcess, Posterior
 from flashfm.models.meta_learner import MetaLearner, MetaLearnerConfig
 from flashfm.models.novelty import NoveltyModel
 from flashfm.tasks.config_search import Pair, Shots
@@ -111,8 +111,9 @@ class FlashModel:
     prior: LocalProcess
     together: Bool[np.ndarray, "config config"]
     """Whether some pretraining pair was observed in both configurations."""
-    net: FlashNet | None
-    """None where there were too few applications to train one."""
+    nets: tuple[FlashNet, ...]
+    """Networks whose outputs are averaged, and of which the first gives the embedding; none where there were too few
+    applications to train one."""
     calibration: Calibration
     known: tuple[Pair, ...]
     """Pairs that were pretrained on."""
@@ -123,32 +124,42 @@ class FlashModel:
         """Features of the grid."""
         return self.space.features(self.grid)
 
+    @cached_property
+    def places(self) -> dict[tuple[object, ...], int]:
+        """Key of each configuration of the grid (see `ConfigSpace.keys`) -> its position."""
+        return {key: i for i, key in enumerate(self.space.keys(self.grid))}
+
     def tokens(self, shots: Shots) -> Float[np.ndarray, "task shot token"]:
         """What the meta-learner reads of each shot: X_t = [x_t, y_t], the label relative to the prior."""
         return tokens(self.features, self.prior, shots)
 
+    def in_order(self, shots: Shots) -> Shots:
+        """The same shots in the order in which networks read them."""
+        return in_order(self.features, shots)
+
     def embed(self, shots: Shots) -> Float[np.ndarray, "task embed"]:
         """Embeddings of pairs from their shots, in whatever order those come; K >= 1."""
-        assert self.net is not None
         with torch.inference_mode():
-            read = torch.from_numpy(self.tokens(in_order(shots)).astype(np.float32))
-            return np.asarray(self.net.meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).numpy())
+            read = torch.from_numpy(self.tokens(self.in_order(shots)).astype(np.float32))
+            return np.asarray(self.nets[0].meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).numpy())
 
-    def raw(self, shots: Shots) -> tuple[Float[np.ndarray, "task config"], Float[np.ndarray, "task config"], Any, Any]:
-        """Posterior mean and variance of the prior; the head's outputs and embeddings, None where there are none."""
-        mean, variance = self.prior.posterior(shots)
-        if self.net is None or shots.count == 0:
-            return mean, variance, None, None
+    def raw(self, shots: Shots) -> tuple[Posterior, Any, Any]:
+        """Posterior of the prior; the head's outputs and embeddings, None where there are none."""
+        posterior = self.prior.posterior(shots)
+        if not self.nets or shots.count == 0:
+            return posterior, None, None
         read = torch.from_numpy(self.tokens(shots).astype(np.float32))
-        asked = torch.from_numpy(queries(self.features, shots, mean, variance).astype(np.float32))
+        asked = torch.from_numpy(queries(self.features, shots, posterior).astype(np.float32))
         with torch.inference_mode():
-            output, embedding = self.net(read, torch.ones(read.shape[:2], dtype=torch.bool), asked)
-        return mean, variance, output.numpy().astype(np.float64), embedding.numpy()
+            seen = torch.ones(read.shape[:2], dtype=torch.bool)
+            outputs, embeddings = zip(*(net(read, seen, asked) for net in self.nets), strict=True)
+        mean = torch.stack(outputs).mean(dim=0).numpy().astype(np.float64)
+        return posterior, mean, embeddings[0].numpy()
 
     def forecast(self, shots: Shots) -> Forecast:
         """Predict every configuration of the grid from K >= 0 shots; their order changes nothing."""
         k = shots.count
-        mean, variance, correction, embedding = self.raw(in_order(shots))
+        (mean, variance, _), correction, embedding = self.raw(self.in_order(shots))
         deviation = np.sqrt(variance)
         point = mean - self.calibration.of("shift", k) * variance
         lower, upper = mean + NORMAL[0] * deviation, mean + NORMAL[2] * deviation
@@ -174,11 +185,11 @@ class FlashModel:
         )
 
 
-def in_order(shots: Shots) -> Shots:
-    """The same shots sorted by configuration, which is what networks that read sequences are given."""
-    order = np.argsort(shots.config, axis=1, kind="stable")
-    if np.array_equal(order, np.tile(np.arange(shots.count), (len(shots), 1))):
-        return shots
+def in_order(features: Float[np.ndarray, "config feature"], shots: Shots) -> Shots:
+    """The same shots sorted by their configurations' features, which is how networks that read sequences get them."""
+    rank = np.empty(len(features), dtype=np.int64)
+    rank[np.lexsort(features.T[::-1])] = np.arange(len(features))
+    order = np.argsort(rank[shots.config], axis=1, kind="stable")
     log_runtime = np.take_along_axis(shots.log_runtime, order, axis=1)
     metrics = np.take_along_axis(shots.metrics, order[..., None], axis=1)
     return Shots(np.take_along_axis(shots.config, order, axis=1), log_runtime, metrics)
@@ -189,21 +200,19 @@ def tokens(
 ) -> Float[np.ndarray, "task shot token"]:
     """Configuration, label relative to the prior in its deviations, and metrics of each shot."""
     gp = prior.gp
-    label = (shots.log_runtime - gp.mean[shots.config]) / np.sqrt(np.diag(gp.covariance).mean())
+    label = (shots.log_runtime - gp.mean[shots.config]) / gp.level_deviation
     parts = [features[shots.config], label[..., None], prior.scaler.transform(shots.metrics, shots.log_runtime)]
     return np.concatenate(parts, axis=-1)
 
 
 def queries(
-    features: Float[np.ndarray, "config feature"],
-    shots: Shots,
-    mean: Float[np.ndarray, "task config"],
-    variance: Float[np.ndarray, "task config"],
-) -> Float[np.ndarray, "task config feature"]:
-    """What the head reads of each asked configuration: its features, the log ratio to the shots, its spread, and K."""
+    features: Float[np.ndarray, "config feature"], shots: Shots, posterior: Posterior
+) -> Float[np.ndarray, "task config query"]:
+    """What the head reads of each asked configuration: its features, log ratios to the shots, their spread, and K."""
+    mean, variance, aligned = posterior
     tasks, configs = mean.shape
-    ratio = mean - shots.log_runtime.mean(axis=1, keepdims=True)
-    columns = [ratio, 0.5 * np.log(variance), np.full((tasks, configs), 1 / shots.count)]
+    level = shots.log_runtime.mean(axis=1, keepdims=True)
+    columns = [mean - level, aligned - level, 0.5 * np.log(variance), np.full((tasks, configs), 1 / shots.count)]
     spread = np.broadcast_to(features, (tasks, configs, features.shape[1]))
     return np.concatenate([spread, np.stack(columns, axis=-1)], axis=-1)
 
@@ -212,14 +221,3 @@ def observed_together(log_runtime: Float[np.ndarray, "pair config"]) -> Bool[np.
     """Whether some pair was observed in both of two configurations."""
     seen = (~np.isnan(log_runtime)).astype(np.float64)
     return np.asarray(seen.T @ seen > 0)
-
-
-def grid_places(space: ConfigSpace, grid: pd.DataFrame) -> dict[tuple[object, ...], int]:
-    """Key of each configuration of a grid -> its position."""
-    return {key: i for i, key in enumerate(space.keys(grid))}
-
-
-def empty_shots(metrics: int, tasks: int = 1) -> Shots:
-    """K = 0."""
-    config: Int[np.ndarray, "task shot"] = np.empty((tasks, 0), dtype=np.int64)
-    return Shots(config, np.empty((tasks, 0)), np.empty((tasks, 0, metrics)))

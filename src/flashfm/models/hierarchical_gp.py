@@ -20,6 +20,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 JITTER = 1e-6
+ROUGH = 0.01
+"""Share of the level's variance that interpolation between configurations treats as rough."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class HierarchicalGP:
     pattern: Int[np.ndarray, " pair"]
     """Which of `residual` is the posterior covariance of each training pair."""
     residual: Float[np.ndarray, "pattern config config"]
+    level_deviation: float
+    """Typical standard deviation of a pair's log run time about `mean`, over the grid that was fitted."""
 
     @property
     def noise(self) -> float:
@@ -102,14 +106,14 @@ class HierarchicalGP:
 
     def extended(self, features: Float[np.ndarray, "new feature"]) -> HierarchicalGP:
         """The same process over the grid and further configurations after it, by the structured prior's kriging."""
-        grid = self.kernel.between(self.features, self.features) + JITTER * np.eye(len(self.features))
-        cross = self.kernel.between(features, self.features)
+        grid = self._interpolating(self.features, self.features) + JITTER * np.eye(len(self.features))
+        cross = self._interpolating(features, self.features)
         weights = np.linalg.solve(grid, cross.T).T
         basis, new = self.kernel.basis(self.features), self.kernel.basis(features)
         slopes = np.linalg.lstsq(basis, self.mean, rcond=None)[0]
         mean = new @ slopes + weights @ (self.mean - basis @ slopes)
-        own = self.kernel.between(features, features) - weights @ cross.T
-        own = np.maximum(own, 0) if own.size == 1 else (own + own.T) / 2
+        own = self._interpolating(features, features) - weights @ cross.T
+        own = (own + own.T) / 2
         blend = np.concatenate([np.eye(len(self.features)), weights])
         extra = np.zeros((len(blend), len(blend)))
         extra[len(self.features) :, len(self.features) :] = own
@@ -121,6 +125,13 @@ class HierarchicalGP:
             profiles=np.concatenate([self.profiles, mean + (self.profiles - self.mean) @ weights.T], axis=1),
             residual=blend @ self.residual @ blend.T + extra,
         )
+
+    def _interpolating(
+        self, a: Float[np.ndarray, "a feature"], b: Float[np.ndarray, "b feature"]
+    ) -> Float[np.ndarray, "a b"]:
+        """Prior covariance with a rough part, which EM may have found and the smooth kernel cannot pass through."""
+        distance = np.sqrt(np.maximum(((a[:, None] - b[None]) ** 2).sum(axis=-1), 0.0))
+        return np.asarray(self.kernel.between(a, b) + ROUGH * self.level_deviation**2 * np.exp(-distance))
 
 
 def fit(
@@ -154,12 +165,15 @@ def fit(
     for g, (seen, values) in enumerate(groups):
         # what was observed stands as it is: smoothed profiles of training pairs foretold others less well
         gain = np.linalg.solve(covariance[np.ix_(seen, seen)] + JITTER * np.eye(seen.size), covariance[seen])
-        profiles[pattern == g] = mean + (values - mean[seen]) @ gain
+        filled = mean + (values - mean[seen]) @ gain
+        filled[:, seen] = values
+        profiles[pattern == g] = filled
         residual[g] = covariance - covariance[:, seen] @ gain
-    return HierarchicalGP(config, kernel, features, mean, covariance, profiles, pattern, residual)
+    level = float(np.sqrt(np.diag(covariance).mean()))
+    return HierarchicalGP(config, kernel, features, mean, covariance, profiles, pattern, residual, level)
 
 
-_Groups = list[tuple[Int[np.ndarray, " seen"], Float[np.ndarray, "pair seen"]]]
+_Groups = list[tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ _"]]]
 """Training pairs with the same observed configurations: which, and their log run times."""
 
 

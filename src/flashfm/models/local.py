@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flashfm.errors import ModelError
 from flashfm.models.hierarchical_gp import HierarchicalGP
 from flashfm.tasks.config_search import Observations, Shots
 from flashfm.tasks.features import ShotScaler
 
 OWN_KINDS = 3
 """Differences beside those of the values: level, shape, and configurations that the training pair was not seen in."""
+NEIGHBOURS = 12
+"""Training pairs whose farthest sets the bandwidth, so that as many count in a crowd as at its edge."""
 DISTINCT = 3
 """Shots for which there are parameters of their own; more are treated as these."""
 AT_ONCE = 256
@@ -36,7 +40,13 @@ class Likeness:
     weight: Float[np.ndarray, "k kind"]
     """Of each squared difference: level, shape, unseen, then each value of `ShotScaler`."""
     own: Float[np.ndarray, " k"]
-    """Pairs that the moments over all pairs are worth beside the weighted ones."""
+    """Pairs that the mean over all pairs is worth beside the weighted one."""
+    own_covariance: Float[np.ndarray, " k"]
+    """Pairs that the covariance over all pairs is worth beside the weighted one."""
+    scale: Float[np.ndarray, " k"]
+    """Factor on the covariance over all pairs: those alike differ less."""
+    fade: Float[np.ndarray, " k"]
+    """Bandwidth of the weights, in distances to neighbour number `NEIGHBOURS`."""
     broad: Float[np.ndarray, " k"]
     """Variance of the level, nats squared, added so that the shots set the level."""
     noise: Float[np.ndarray, " k"]
@@ -52,7 +62,26 @@ class Likeness:
         weight[:, :OWN_KINDS] = (0.0, 2.0, 2.0)
         if timed:
             weight[:, -1] = 2.5
-        return cls(weight, np.full(DISTINCT, 1.5), np.full(DISTINCT, -0.7), np.zeros(DISTINCT), np.full(DISTINCT, -1.0))
+        start = {
+            "own": -1.0,
+            "own_covariance": 0.0,
+            "scale": -1.0,
+            "fade": -0.5,
+            "broad": -2.0,
+            "noise": 0.0,
+            "align": -1.0,
+        }
+        return cls(weight, **{name: np.full(DISTINCT, value) for name, value in start.items()})
+
+
+class Posterior(NamedTuple):
+    """What is known of log run times, of each task at each configuration."""
+
+    mean: Float[np.ndarray, "task config"]
+    variance: Float[np.ndarray, "task config"]
+    """Noise included."""
+    aligned: Float[np.ndarray, "task config"]
+    """Mean of those alike, shifted to the mean of the shots; `mean` is between this and the conditional mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +108,22 @@ class LocalProcess:
         values, known = np.split(read, 2, axis=-1)
         known = known * observed[..., None]
         likeness = likeness or Likeness.initial(values.shape[-1], len(scaler.timed))
-        return cls(gp, scaler, values * known, known, observed.astype(np.float64), likeness)
+        values = (values * known).astype(np.float32).astype(np.float64)
+        return cls(gp, scaler, values, known, observed.astype(np.float64), likeness)
 
-    def posterior(self, shots: Shots) -> tuple[Float[np.ndarray, "task config"], Float[np.ndarray, "task config"]]:
-        """Mean and variance, noise included, of the log run time at every configuration, after K >= 0 shots each."""
+    def posterior(self, shots: Shots) -> Posterior:
+        """What is known of the log run time at every configuration, after K >= 0 shots of each task."""
         if shots.count == 0:
-            return self.gp.posterior(shots.config, shots.log_runtime)
-        means, variances = [], []
+            mean, variance = self.gp.posterior(shots.config, shots.log_runtime)
+            return Posterior(mean, variance, mean)
+        parts = []
         parameters = _at(self.likeness, shots.count)
         with torch.inference_mode():
             for start in range(0, len(shots), AT_ONCE):
                 part = shots.part(slice(start, start + AT_ONCE))
-                mean, variance = self._condition(part, self._differences(part), parameters)
-                means.append(mean.numpy())
-                variances.append(variance.numpy())
-        return np.concatenate(means), np.concatenate(variances)
+                found = self._condition(part, self._differences(part), parameters)
+                parts.append([tensor.numpy() for tensor in found])
+        return Posterior(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def covariance(self, shots: Shots) -> Float[np.ndarray, "config config"]:
         """Posterior covariance over the grid after the shots of one task, without noise."""
@@ -102,12 +132,13 @@ class LocalProcess:
         with torch.inference_mode():
             parameters = _at(self.likeness, shots.count)
             weight = self._weights(self._differences(shots), parameters)[0].numpy()
-        own, broad, noise = (float(np.exp(parameters[name])) for name in ("own", "broad", "noise"))
-        total = own + weight.sum()
-        mean = (own * self.gp.mean + weight @ self.gp.profiles) / total
+        names = ("own", "own_covariance", "scale", "broad", "noise")
+        own, own_covariance, scale, broad, noise = (float(parameters[name].exp()) for name in names)
+        mean = (own * self.gp.mean + weight @ self.gp.profiles) / (own + weight.sum())
+        shared = own_covariance * scale * self.gp.covariance
         deviation = self.gp.profiles - mean
         residual = np.tensordot(np.bincount(self.gp.pattern, weight, len(self.gp.residual)), self.gp.residual, 1)
-        covariance = (own * self.gp.covariance + (deviation.T * weight) @ deviation + residual) / total + broad
+        covariance = (shared + (deviation.T * weight) @ deviation + residual) / (own_covariance + weight.sum()) + broad
         at = shots.config[0]
         shot_noise = noise * self.gp.noise * np.eye(at.size)
         gain = np.linalg.solve(covariance[np.ix_(at, at)] + shot_noise, covariance[at])
@@ -147,27 +178,32 @@ class LocalProcess:
     def _weights(
         self, differences: Float[Tensor, "task pair kind"], parameters: dict[str, Tensor]
     ) -> Float[Tensor, "task pair"]:
-        score = -0.5 * (differences @ parameters["weight"].exp())
+        distance = differences @ parameters["weight"].exp()
+        last = min(NEIGHBOURS, distance.shape[1])
+        bandwidth = distance.kthvalue(last, dim=1, keepdim=True).values + 1e-9
+        score = -0.5 * distance / (bandwidth * parameters["fade"].exp() ** 2)
         return torch.exp(score - score.amax(dim=1, keepdim=True))
 
     def _condition(
         self, shots: Shots, differences: Float[Tensor, "task pair kind"], parameters: dict[str, Tensor]
-    ) -> tuple[Float[Tensor, "task config"], Float[Tensor, "task config"]]:
-        """Re-estimate mean and covariance with the weights, then condition on the shots."""
+    ) -> tuple[Float[Tensor, "task config"], Float[Tensor, "task config"], Float[Tensor, "task config"]]:
+        """Re-estimate mean and covariance with the weights, then condition on the shots; see `Posterior`."""
         gp, config = self.gp, torch.from_numpy(shots.config)
         k = shots.count
-        own, broad, noise = (parameters[name].exp() for name in ("own", "broad", "noise"))
+        names = ("own", "own_covariance", "scale", "broad", "noise")
+        own, own_covariance, scale, broad, noise = (parameters[name].exp() for name in names)
         profiles, residual = torch.from_numpy(gp.profiles), torch.from_numpy(gp.residual)
-        shared = torch.from_numpy(gp.covariance)
+        shared = own_covariance * scale * torch.from_numpy(gp.covariance)
         weight = self._weights(differences, parameters)
-        total = own + weight.sum(dim=1)
+        total = weight.sum(dim=1)
         of_pattern = weight @ torch.nn.functional.one_hot(torch.from_numpy(gp.pattern), len(gp.residual)).double()
-        mean = (own * torch.from_numpy(gp.mean) + weight @ profiles) / total[:, None]
+        mean = (own * torch.from_numpy(gp.mean) + weight @ profiles) / (own + total)[:, None]
         at = (profiles.T[config] - mean.gather(1, config)[..., None]) * weight[:, None]
-        rows = own * shared[config] + at @ profiles - at.sum(dim=-1, keepdim=True) * mean[:, None]
+        rows = shared[config] + at @ profiles - at.sum(dim=-1, keepdim=True) * mean[:, None]
         rows = rows + torch.einsum("tg,gtkc->tkc", of_pattern, residual[:, config])
-        squares = weight @ profiles**2 - 2 * mean * (weight @ profiles) + mean**2 * weight.sum(dim=1)[:, None]
-        diagonal = own * torch.diagonal(shared) + squares + of_pattern @ torch.diagonal(residual, dim1=1, dim2=2)
+        squares = weight @ profiles**2 - 2 * mean * (weight @ profiles) + mean**2 * total[:, None]
+        diagonal = torch.diagonal(shared) + squares + of_pattern @ torch.diagonal(residual, dim1=1, dim2=2)
+        total = own_covariance + total
         rows, diagonal = rows / total[:, None, None] + broad, diagonal / total[:, None] + broad
         noise = noise * gp.noise
         shots_covariance = rows.gather(2, config[:, None].expand(-1, k, -1)) + noise * torch.eye(k, dtype=torch.float64)
@@ -175,10 +211,10 @@ class LocalProcess:
         off = torch.from_numpy(shots.log_runtime) - mean.gather(1, config)
         conditional, aligned = mean + torch.einsum("tk,tkc->tc", off, gain), mean + off.mean(dim=1, keepdim=True)
         posterior = torch.lerp(conditional, aligned, torch.sigmoid(parameters["align"]))
-        return posterior, (diagonal - (rows * gain).sum(dim=1)).clamp(min=0) + noise
+        return posterior, (diagonal - (rows * gain).sum(dim=1)).clamp(min=0) + noise, aligned
 
 
-Task = tuple[LocalProcess, Shots, Float[np.ndarray, "task config"]]
+Task = tuple[LocalProcess, Shots, Float[np.ndarray, "_ _"]]
 """A process, shots of pairs that it was not fitted on, and their log run times, NaN where not asked."""
 
 
@@ -191,7 +227,9 @@ def learn(tasks: Mapping[int, Sequence[Task]], *, shift: float, steps: int, rate
         steps: of Adam.
         rate: its learning rate.
     """
-    start = next(of_k[0][0].likeness for of_k in tasks.values() if of_k)
+    start = next((of_k[0][0].likeness for of_k in tasks.values() if of_k), None)
+    if start is None:
+        raise ModelError("no pair has a configuration beside its shots; a model needs pairs with two or more of them")
     found: dict[int, dict[str, np.ndarray]] = {}
     for k in range(1, DISTINCT + 1):
         found[k] = _learn_one(tasks[k], _at(start, k), shift, steps, rate) if tasks.get(k) else found[k - 1]
@@ -211,7 +249,7 @@ def _learn_one(
         optimiser.zero_grad()
         total = torch.zeros((), dtype=torch.float64)
         for process, shots, differences, observed in prepared:
-            mean, variance = process._condition(shots, differences, parameters)
+            mean, variance, _ = process._condition(shots, differences, parameters)
             known = ~torch.isnan(observed)
             off = mean - observed.nan_to_num()
             percentage = (torch.exp((off - shift * variance).clamp(max=3.0)) - 1).abs()

@@ -7,12 +7,15 @@ under the covariance of all of them, shrunk to its diagonal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
 NEIGHBOURS = 5
 SHRINK = 0.1
+FLOOR = 0.01
+"""Least variance of a direction, as a share of the mean: a unit that no pretraining pair wakes tells a foreign one."""
 LEVEL = 0.05
 """p-value below which a pair is called novel."""
 
@@ -33,10 +36,10 @@ class NoveltyModel:
         """Mean distance to the `NEIGHBOURS` nearest references."""
         return _nearest(self._between(embedding))
 
-    def p_value(self, embedding: Float[np.ndarray, "task embed"], k: int) -> Float[np.ndarray, " task"]:
+    def p_value(self, distance: Float[np.ndarray, " task"], k: int) -> Float[np.ndarray, " task"]:
         """Share of pairs like those of pretraining that lie at least as far out, with K shots; in (0, 1]."""
         held = self.held[min(k, len(self.held)) - 1]
-        beyond = len(held) - np.searchsorted(held, self.distance(embedding), side="left")
+        beyond = len(held) - np.searchsorted(held, distance, side="left")
         return np.asarray((1 + beyond) / (1 + len(held)))
 
     def nearest(self, embedding: Float[np.ndarray, " embed"], n: int) -> list[tuple[int, float]]:
@@ -44,23 +47,29 @@ class NoveltyModel:
         distance = self._between(embedding[None])[0]
         found: dict[int, float] = {}
         for i in np.argsort(distance):
-            found.setdefault(int(self.pair[i]), float(distance[i]))
-            if len(found) == n:
+            if len(found) >= n:
                 break
+            found.setdefault(int(self.pair[i]), float(distance[i]))
         return list(found.items())
 
     def _between(self, embedding: Float[np.ndarray, "task embed"]) -> Float[np.ndarray, "task reference"]:
-        a, b = embedding @ self.whiten, self.reference @ self.whiten
-        squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
+        a, (b, squared) = embedding @ self.whiten, self._whitened
+        squares = (a**2).sum(axis=1)[:, None] + squared - 2 * a @ b.T
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+    @cached_property
+    def _whitened(self) -> tuple[Float[np.ndarray, "reference embed"], Float[np.ndarray, " reference"]]:
+        """References where distances are Euclidean, and their squared lengths."""
+        whitened = self.reference @ self.whiten
+        return whitened, (whitened**2).sum(axis=1)
 
 
 def whitening(reference: Float[np.ndarray, "reference embed"]) -> Float[np.ndarray, "embed embed"]:
-    """Inverse square root of the shrunk covariance; dimensions that never vary get weight 0."""
+    """Inverse square root of the shrunk covariance; what never varied counts as if it varied a little."""
     covariance = np.atleast_2d(np.cov(reference, rowvar=False))
     covariance = (1 - SHRINK) * covariance + SHRINK * np.diag(np.diag(covariance))
     values, vectors = np.linalg.eigh(covariance)
-    inverse = np.where(values > 1e-8 * max(values.max(), 1e-12), 1 / np.sqrt(np.maximum(values, 1e-12)), 0.0)
+    inverse = 1 / np.sqrt(np.maximum(values, max(FLOOR * float(values.mean()), 1e-12)))
     return np.asarray((vectors * inverse) @ vectors.T)
 
 

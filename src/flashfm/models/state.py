@@ -28,6 +28,7 @@ Array = Shaped[np.ndarray, "..."]
 
 KIND = "config-search"
 _SCALARS = ("rbf_variance", "noise", "offset_variance")
+_LEVEL = "gp.level_deviation"
 _KERNEL = ("slope_variance", "loading", "lengthscale", "interactions")
 _GP = ("features", "mean", "covariance", "profiles", "pattern", "residual")
 _NOVELTY = ("reference", "pair", "whiten", "held")
@@ -44,19 +45,21 @@ def to_state(model: FlashModel) -> tuple[dict[str, Any], dict[str, Array]]:
         "timed": list(prior.scaler.timed),
         "known": [list(pair) for pair in model.known],
         "prior": dataclasses.asdict(gp.config),
-        "network": dataclasses.asdict(model.net.config) if model.net is not None else None,
+        "network": dataclasses.asdict(model.nets[0].config) if model.nets else None,
+        "members": len(model.nets),
         "novelty": model.novelty is not None,
     }
     tensors: dict[str, Array] = {f"kernel.{name}": getattr(gp.kernel, name) for name in _KERNEL}
     tensors["kernel.scalars"] = np.array([getattr(gp.kernel, name) for name in _SCALARS])
     tensors |= {f"gp.{name}": getattr(gp, name) for name in _GP}
+    tensors[_LEVEL] = np.array([gp.level_deviation])
     tensors |= {"scaler.centre": prior.scaler.centre, "scaler.scale": prior.scaler.scale}
     tensors |= {"local.values": prior.values.astype(np.float32), "local.known": prior.known > 0}
     tensors |= {"local.observed": prior.observed > 0, "together": model.together}
     for part, record in (("likeness", prior.likeness), ("calibration", model.calibration)):
         tensors |= {f"{part}.{field.name}": getattr(record, field.name) for field in dataclasses.fields(record)}
-    if model.net is not None:
-        tensors |= {f"net.{name}": value.detach().numpy() for name, value in model.net.state_dict().items()}
+    for i, net in enumerate(model.nets):
+        tensors |= {f"net.{i}.{name}": value.detach().numpy() for name, value in net.state_dict().items()}
     if model.novelty is not None:
         tensors |= {f"novelty.{name}": getattr(model.novelty, name) for name in _NOVELTY}
     return config, {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -84,22 +87,24 @@ def from_state(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Flash
 def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
     space = ConfigSpace.from_dict(config["space"])
     grid = space.check(pd.DataFrame(config["grid"], columns=space.names), "grid")
-    scalars = dict(zip(_SCALARS, map(float, tensors["kernel.scalars"]), strict=True))
+    scalars: dict[str, Any] = dict(zip(_SCALARS, map(float, tensors["kernel.scalars"]), strict=True))
     arrays: dict[str, Any] = {name: tensors[f"kernel.{name}"] for name in _KERNEL}
     kernel = Kernel(**arrays, **scalars)
-    gp = HierarchicalGP(PriorConfig(**config["prior"]), kernel, **{name: tensors[f"gp.{name}"] for name in _GP})
+    moments: dict[str, Any] = {name: tensors[f"gp.{name}"] for name in _GP}
+    gp = HierarchicalGP(PriorConfig(**config["prior"]), kernel, **moments, level_deviation=float(tensors[_LEVEL][0]))
     scaler = ShotScaler(tensors["scaler.centre"], tensors["scaler.scale"], tuple(map(int, config["timed"])))
     likeness = Likeness(**{field.name: tensors[f"likeness.{field.name}"] for field in dataclasses.fields(Likeness)})
     local = {name: tensors[f"local.{name}"].astype(np.float64) for name in ("values", "known", "observed")}
     prior = LocalProcess(gp, scaler, likeness=likeness, **local)
-    net = None
-    if config["network"] is not None:
+    nets = []
+    for i in range(int(config["members"])):
         network = {**config["network"], "meta": MetaLearnerConfig(**config["network"]["meta"])}
         width = gp.features.shape[1]
-        net = FlashNet(width + 1 + scaler.width, width + 3, FlashConfig(**network))
-        weights = {name.removeprefix("net."): value for name, value in tensors.items() if name.startswith("net.")}
+        net = FlashNet(width + 1 + scaler.width, width + 4, FlashConfig(**network))
+        prefix = f"net.{i}."
+        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=True)
-        net.eval()
+        nets.append(net.eval())
     calibration = {field.name: tensors[f"calibration.{field.name}"] for field in dataclasses.fields(Calibration)}
     novelty = NoveltyModel(**{name: tensors[f"novelty.{name}"] for name in _NOVELTY}) if config["novelty"] else None
     return FlashModel(
@@ -108,7 +113,7 @@ def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
         metric_names=tuple(map(str, config["metrics"])),
         prior=prior,
         together=tensors["together"],
-        net=net,
+        nets=tuple(nets),
         calibration=Calibration(**calibration),
         known=tuple((str(app), None if platform is None else str(platform)) for app, platform in config["known"]),
         novelty=novelty,
@@ -142,9 +147,9 @@ def _check(model: FlashModel) -> None:
     if values != len(model.metric_names) + len(timed) + bool(timed):
         raise ArtifactError("the saved model has another number of metrics than of their scales; get or write it again")
     if model.novelty is not None:
-        if model.net is None:
+        if not model.nets:
             raise ArtifactError("the saved model has embeddings but no network that makes them; get or write it again")
-        references, embed = len(model.novelty.reference), model.net.config.meta.embed
+        references, embed = len(model.novelty.reference), model.nets[0].config.meta.embed
         shapes["novelty.reference"] = (model.novelty.reference, (references, embed))
         shapes["novelty.pair"] = (model.novelty.pair, (references,))
         shapes["novelty.whiten"] = (model.novelty.whiten, (embed, embed))

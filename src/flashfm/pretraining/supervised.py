@@ -22,12 +22,14 @@ from flashfm.models.calibration import MAX_SHOTS, Held, calibrate
 from flashfm.models.flash import NORMAL, QUANTILES, SHIFT, FlashConfig, FlashModel, FlashNet
 from flashfm.models.hierarchical_gp import PriorConfig
 from flashfm.models.local import LocalProcess
-from flashfm.tasks.config_search import Observations, Shots
+from flashfm.tasks.config_search import Observations
 from flashfm.tasks.features import ShotScaler
 from flashfm.tasks.space import ConfigSpace
 
 OnStep = Callable[[int, int], object]
 """Told of the steps that are done and of all of them."""
+OnHeld = Callable[[dict[int, Held]], object]
+"""Told, for each K, what was forecast of the pairs that calibration rests on, and what was observed."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class PretrainConfig:
 
     prior: PriorConfig = field(default_factory=PriorConfig)
     network: FlashConfig = field(default_factory=FlashConfig)
-    likeness_steps: int = 100
+    likeness_steps: int = 150
     """Steps of learning which training pairs are alike."""
     likeness_tasks: int = 500
     """Tasks of each K that it is learned on, at most."""
@@ -46,14 +48,16 @@ class PretrainConfig:
     """Share of the applications that calibration takes where there are many."""
     hold_out_from: int = 100
     """Applications from which they are held out once instead of in turns."""
-    cross_folds: int = 5
+    cross_folds: int = 4
     """Folds that take turns where there are few."""
     least_for_network: int = 12
     """Applications below which the prior stands alone: a network would learn them by heart."""
-    steps_per_pair: float = 8.0
+    members: int = 3
+    """Networks that are trained alike, from other draws, and averaged."""
+    steps_per_pair: float = 6.0
     """Optimisation steps for each training pair, within the two limits below; with few pairs it soon overfits."""
     least_steps: int = 300
-    most_steps: int = 4000
+    most_steps: int = 2500
     batch: int = 64
     """Tasks a step."""
     learning_rate: float = 2e-3
@@ -63,6 +67,11 @@ class PretrainConfig:
     """Random shot sets drawn of each pair and K."""
     shot_weights: tuple[float, ...] = (0.3, 0.25, 0.2, 0.125, 0.125)
     """How often a step is on K = 1, 2, … shots."""
+    token_noise: float = 0.1
+    """Standard deviation of noise added to standardised labels and metrics: what is measured twice differs, and a pair
+    must not be told by its exact values."""
+    metric_dropout: float = 0.1
+    """Chance that a task's shots come without any metric, and that one metric is missing from all of them."""
     decode_weight: float = 0.1
     """Weight of the loss by which the embedding has to tell what the shots were."""
 
@@ -72,7 +81,12 @@ class PretrainConfig:
 
 
 def pretrain(
-    data: Observations, config: PretrainConfig | None = None, *, seed: int = 0, on_step: OnStep = lambda *_: None
+    data: Observations,
+    config: PretrainConfig | None = None,
+    *,
+    seed: int = 0,
+    on_step: OnStep = lambda *_: None,
+    on_held: OnHeld = lambda _: None,
 ) -> FlashModel:
     """Pretrain one model over all pairs, whatever their platforms.
 
@@ -81,6 +95,7 @@ def pretrain(
         config: settings.
         seed: of the folds, the draws and the weights; the same seed gives the same model on the same machine.
         on_step: told of progress.
+        on_held: told of the calibration pairs, so that a card can say how well intervals cover.
 
     Raises:
         ModelError: fewer than three applications, or none with two configurations.
@@ -97,7 +112,7 @@ def pretrain(
     final = data if len(parts) > 1 else data.of_apps(set(apps) - parts[0])
     sizes = [len(data.of_apps(set(apps) - part)) for part in parts] + [len(final)] * (len(parts) > 1)
     with_network = len(apps) >= config.least_for_network
-    progress = _Progress(on_step, sum(config.steps(n) for n in sizes) if with_network else len(sizes))
+    progress = _Progress(on_step, config.members * sum(config.steps(n) for n in sizes) if with_network else len(sizes))
     held: dict[int, list[Held]] = {}
     apart: dict[int, list[Float[np.ndarray, " pair"]]] = {}
     model: FlashModel | None = None
@@ -113,12 +128,16 @@ def pretrain(
         model = _fit(data, config, rng, with_network, progress)
     else:
         model = replace(model, prior=_prior(data, config, rng, model.prior.scaler)[0])
-    calibration = calibrate({k: _joined(found) for k, found in held.items()}, NORMAL)
+    unseen_pairs = {k: _joined(found) for k, found in held.items()}
+    on_held(unseen_pairs)
+    calibration = calibrate(unseen_pairs, NORMAL)
     model = replace(model, calibration=calibration, together=flash.observed_together(data.log_runtime))
     if model.novelty is None:
         return model
-    width = min(sum(map(len, distances)) for distances in apart.values())
-    sorted_held = np.stack([_thinned(np.concatenate(apart[k]), width) for k in sorted(apart)])
+    joined = [np.concatenate(apart[k]) for k in sorted(apart)]
+    enough = [distances for distances in joined if 2 * len(distances) >= len(joined[0])]
+    width = min(map(len, enough))
+    sorted_held = np.stack([_thinned(distances, width) for distances in enough])
     return replace(model, novelty=replace(model.novelty, held=sorted_held))
 
 
@@ -136,7 +155,7 @@ def interactions_of(space: ConfigSpace) -> Int[np.ndarray, "interaction two"]:
 
 def train_network(
     data: Observations,
-    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]],
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]],
     config: PretrainConfig,
     rng: np.random.Generator,
     progress: Callable[[], object],
@@ -170,7 +189,8 @@ def train_network(
         mean, deviation = episode.mean[chosen], episode.deviation[chosen]
         known = ~torch.isnan(observed)
         observed = observed.nan_to_num()
-        output, embedding = net(read, torch.ones(read.shape[:2], dtype=torch.bool), asked)
+        noisy = _disturbed(read, data.features.shape[1], config)
+        output, embedding = net(noisy, torch.ones(read.shape[:2], dtype=torch.bool), asked)
         point = mean - SHIFT * deviation**2 + output[..., 0]
         percentage = (torch.exp((point - observed).clamp(max=3.0)) - 1).abs()
         missed = observed[..., None] - (mean[..., None] + deviation[..., None] * (normal + output[..., 1:]))
@@ -196,6 +216,21 @@ class _Episodes:
     """Log run time; NaN where it is a shot or was not observed."""
     mean: Float[Tensor, "episode config"]
     deviation: Float[Tensor, "episode config"]
+
+
+def _disturbed(
+    read: Float[Tensor, "task shot token"], features: int, config: PretrainConfig
+) -> Float[Tensor, "task shot token"]:
+    """Tokens with noise on label and metrics, and some metrics missing."""
+    values = (read.shape[-1] - features - 1) // 2
+    label, shots = features + 1, read.shape[1]
+    measured = read[..., features : label + values]
+    measured = measured + config.token_noise * torch.randn_like(measured)
+    kept = torch.rand(len(read), 1, values) >= config.metric_dropout
+    kept &= torch.rand(len(read), 1, 1) >= config.metric_dropout
+    mask = read[..., label + values :] * kept.expand(-1, shots, -1)
+    parts = [read[..., :features], measured[..., :1], measured[..., 1:] * mask, mask]
+    return torch.cat(parts, dim=-1)
 
 
 class _Progress:
@@ -225,9 +260,9 @@ def _fit(
 ) -> FlashModel:
     """Prior and network on these pairs, not calibrated yet."""
     prior, priors = _prior(data, config, rng)
-    net = None
+    nets: tuple[FlashNet, ...] = ()
     if with_network:
-        net = train_network(data, priors, config, rng, progress)
+        nets = tuple(train_network(data, priors, config, rng, progress) for _ in range(config.members))
     else:
         progress()
     model = FlashModel(
@@ -236,12 +271,12 @@ def _fit(
         metric_names=data.metric_names,
         prior=prior,
         together=flash.observed_together(data.log_runtime),
-        net=net,
+        nets=nets,
         calibration=calibrate({}, NORMAL),
         known=data.pairs,
         novelty=None,
     )
-    if net is None:
+    if not nets:
         return model
     references, owners = [], []
     for k in range(1, min(MAX_SHOTS, max(map(len, data.observed))) + 1):
@@ -255,7 +290,7 @@ def _fit(
 
 def _prior(
     data: Observations, config: PretrainConfig, rng: np.random.Generator, scaler: ShotScaler | None = None
-) -> tuple[LocalProcess, list[tuple[LocalProcess, Int[np.ndarray, " pair"]]]]:
+) -> tuple[LocalProcess, list[tuple[LocalProcess, Int[np.ndarray, " _"]]]]:
     """The prior of these pairs, and those out of fold with the pairs that each may be used for."""
     features, interactions = data.features, interactions_of(data.space)
     gp = hierarchical_gp.fit(features, data.log_runtime, interactions, config.prior)
@@ -263,7 +298,7 @@ def _prior(
     folds = min(config.inner_folds, len(data.apps))
     number = dict(zip(data.apps, rng.permutation(len(data.apps)) % folds, strict=True))
     fold = np.array([number[app] for app, _ in data.pairs])
-    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]] = []
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]] = []
     for f in range(folds):
         rest = data.of_pairs(np.flatnonzero(fold != f))
         apart = hierarchical_gp.fit(features, rest.log_runtime, interactions, config.prior, gp.kernel)
@@ -285,7 +320,7 @@ def _draw(
 
 def _likeness_tasks(
     data: Observations,
-    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]],
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]],
     config: PretrainConfig,
     rng: np.random.Generator,
 ) -> dict[int, list[local.Task]]:
@@ -305,7 +340,7 @@ def _likeness_tasks(
 
 def _episodes(
     data: Observations,
-    priors: list[tuple[LocalProcess, Int[np.ndarray, " pair"]]],
+    priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]],
     config: PretrainConfig,
     rng: np.random.Generator,
 ) -> dict[int, _Episodes]:
@@ -316,13 +351,13 @@ def _episodes(
             pair, chosen = _draw(data, pairs, k, config.sets, rng)
             if not pair.size:
                 continue
-            shots = data.shots(pair, chosen)
-            mean, variance = prior.posterior(shots)
+            shots = flash.in_order(data.features, data.shots(pair, chosen))
+            posterior = prior.posterior(shots)
             read = flash.tokens(data.features, prior, shots)
-            asked = flash.queries(data.features, shots, mean, variance)
+            asked = flash.queries(data.features, shots, posterior)
             observed = data.log_runtime[pair].copy()
             np.put_along_axis(observed, chosen, np.nan, axis=1)
-            columns.append((read, asked, observed, mean, np.sqrt(variance)))
+            columns.append((read, asked, observed, posterior.mean, np.sqrt(posterior.variance)))
         if columns:
             found[k] = _Episodes(
                 *(torch.from_numpy(np.concatenate(c).astype(np.float32)) for c in zip(*columns, strict=True))
@@ -342,8 +377,8 @@ def _forecasts(
             pair, chosen = _draw(unseen, np.arange(len(unseen)), k, config.sets, rng)
         if not pair.size:
             continue
-        shots: Shots = unseen.shots(pair, chosen)
-        mean, variance, correction, _ = model.raw(shots)
+        shots = model.in_order(unseen.shots(pair, chosen))
+        (mean, variance, _), correction, _ = model.raw(shots)
         if correction is None:
             correction = np.zeros((*mean.shape, 1 + len(QUANTILES)))
         observed = unseen.log_runtime[pair].copy()
@@ -374,7 +409,8 @@ def _joined(found: list[Held]) -> Held:
     columns = [
         np.concatenate([getattr(h, name) for h in found]) for name in ("observed", "mean", "variance", "correction")
     ]
-    return Held(pair, *columns)
+    observed, mean, variance, correction = columns
+    return Held(pair, observed, mean, variance, correction, once=len(found) == 1)
 
 
 def _thinned(values: Float[np.ndarray, " distance"], n: int) -> Float[np.ndarray, " n"]:

@@ -19,7 +19,7 @@ SHARE_FLOOR = 0.01
 
 @dataclass(frozen=True, eq=False)
 class ShotScaler:
-    """Location and scale of each value that is read off a shot.
+    """Location and scale of each value that is read off a shot; one that never varied has scale 0 and is missing.
 
     The values are log(1 + metric), and for metrics in milliseconds, such as CPU time, and for their sum, the logarithm
     of their share of the run time as well: how much of its time a pair waits decides how it scales.
@@ -37,7 +37,7 @@ class ShotScaler:
         log_runtime: Float[np.ndarray, "pair config"],
         names: tuple[str, ...],
     ) -> ShotScaler:
-        """Fit on training pairs; a value that is never there or never varies keeps scale 1."""
+        """Fit on training pairs."""
         timed = tuple(i for i, name in enumerate(names) if name.endswith("_ms"))
         values = _values(metrics, log_runtime, timed)
         values = values.reshape(log_runtime.size, values.shape[-1])
@@ -45,7 +45,7 @@ class ShotScaler:
         count = np.maximum(seen.sum(axis=0), 1)
         centre = np.where(seen, values, 0.0).sum(axis=0) / count
         spread = np.sqrt(np.where(seen, (values - centre) ** 2, 0.0).sum(axis=0) / count)
-        return cls(centre, np.where(spread > 1e-9, spread, 1.0), timed)
+        return cls(centre, np.where(spread > 1e-9, spread, 0.0), timed)
 
     @property
     def width(self) -> int:
@@ -56,8 +56,9 @@ class ShotScaler:
         self, metrics: Float[np.ndarray, "task shot metric"], log_runtime: Float[np.ndarray, "task shot"]
     ) -> Float[np.ndarray, "task shot feature"]:
         """Standardised values within ±`CLIP`, followed by the mask, 1 where a value is known."""
-        values = (_values(metrics, log_runtime, self.timed) - self.centre) / self.scale
-        seen = ~np.isnan(values)
+        varied = self.scale > 0
+        values = (_values(metrics, log_runtime, self.timed) - self.centre) / np.where(varied, self.scale, 1.0)
+        seen = ~np.isnan(values) & varied
         filled = np.where(seen, np.clip(np.nan_to_num(values), -CLIP, CLIP), 0.0)
         return np.concatenate([filled, seen.astype(np.float64)], axis=-1)
 

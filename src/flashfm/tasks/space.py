@@ -92,12 +92,16 @@ class ConfigSpace:
         Raises:
             ShotsError: a column is missing, a value is no number, unknown, or outside of what was pretrained on.
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise ShotsError(f"{what}: expected a pandas DataFrame, got {type(frame).__name__}")
         checked = {}
         for column in self.columns:
             if column.name in frame:
                 values = frame[column.name]
+                if isinstance(values, pd.DataFrame):
+                    raise ShotsError(f"{what}: two or more columns are called {column.name!r}; keep one")
             elif column.optional:
-                values = pd.Series([np.nan] * len(frame))
+                values = pd.Series(np.nan, index=range(len(frame)), dtype=np.float64)
             else:
                 got = ", ".join(map(str, frame.columns[:12]))
                 raise ShotsError(f"{what}: no configuration column {column.name!r}, got {got}")
@@ -182,7 +186,7 @@ def _column(name: str, values: pd.Series) -> Column:
             )
         return Column(name, levels=levels, optional=optional)
     unique = np.unique(known.to_numpy(dtype=np.float64))
-    log = bool(unique[0] > 0 and unique[-1] / unique[0] >= LOG_FROM)
+    log = bool(unique[0] > 0 and unique[-1] >= LOG_FROM * unique[0])
     scaled = np.log(unique) if log else unique
     spread = float(scaled.std())
     low, high = float(unique[0]), float(unique[-1])
@@ -190,7 +194,7 @@ def _column(name: str, values: pd.Series) -> Column:
 
 
 def _check_levels(column: Column, values: pd.Series, what: str) -> np.ndarray:
-    listed = [str(value) if value == value and value is not None else None for value in values.tolist()]
+    listed = [None if pd.isna(value) else str(value) for value in values.tolist()]
     for i, value in enumerate(listed):
         if value not in column.levels and not (value is None and column.optional):
             got = "an empty cell" if value is None else repr(value[:60])

@@ -1,0 +1,198 @@
+"""`flashfm pretrain`: measurements of many applications -> a model in a folder."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from flashfm.cli.printing import percent, print_json, print_table, split_names
+from flashfm.cli.progress import progress_bar
+from flashfm.errors import ArtifactError, DataError, DataFormatError, ModelError
+
+if TYPE_CHECKING:
+    from flashfm.api import Run
+    from flashfm.datasets.table import MeasurementTable
+    from flashfm.pretraining.supervised import PretrainConfig
+
+app = typer.Typer(rich_markup_mode=None)
+
+QUICK_STEPS = 100
+
+
+class Encoder(StrEnum):
+    """What reads the shots."""
+
+    GRU = "gru"
+    LSTM = "lstm"
+    TRANSFORMER = "transformer"
+    SET = "set"
+
+
+@app.callback()
+def group() -> None:
+    """Pretrain a model on measurements of many applications."""
+
+
+@app.command(
+    "config-search",
+    epilog="Example: flashfm pretrain config-search --data my.csv --config-columns memory_mb --target runtime_ms"
+    " --pair-column app --out my-model",
+)
+def config_search(
+    data: str = typer.Option("measured", help="A .csv or .parquet file, or a name from `flashfm data list`."),
+    out: Path = typer.Option(..., help="Folder for the model; a model that is there is replaced."),
+    config_columns: str | None = typer.Option(
+        None, metavar="A,B", help="Columns that make a configuration, numeric or categorical [memory_mb, cpu_shares]."
+    ),
+    target: str = typer.Option("runtime_ms", help="Column of the run time in milliseconds."),
+    pair_column: str = typer.Option("app", help="Column of the application's name."),
+    platform_column: str = typer.Option("platform", help="Column of the platform's name; it may be absent."),
+    leave_out: str | None = typer.Option(
+        None, metavar="A,B", help="Applications to leave out, so that the model can be judged on them."
+    ),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same model on the same machine."),
+    encoder: Encoder = typer.Option(Encoder.GRU, help="What reads the shots."),
+    quick: bool = typer.Option(False, "--quick", help="Few steps: seconds instead of minutes, and a worse model."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Pretrain a model that predicts run times in all configurations from a few measurements."""
+    _check_place(out)
+    table = _table(data, split_names(config_columns), target, pair_column, platform_column)
+    table = _without(table, split_names(leave_out) or [])
+    from flashfm import api
+    from flashfm.artifact.card import CardData
+
+    words: dict[str, str | None] = {
+        "--data": data,
+        "--config-columns": config_columns,
+        "--target": None if target == "runtime_ms" else target,
+        "--pair-column": None if pair_column == "app" else pair_column,
+        "--platform-column": None if platform_column == "platform" else platform_column,
+        "--leave-out": leave_out,
+        "--seed": str(seed),
+        "--encoder": None if encoder is Encoder.GRU else encoder.value,
+        "--out": out.name,
+    }
+    card = CardData(out.resolve().name, "config-search", api.SUMMARY, command=_command(words, quick))
+    with progress_bar("pretraining", quiet=as_json) as told:
+        run = api.run(table, config=_settings(encoder, quick), seed=seed, on_step=told, card=card)
+    run.model.save_pretrained(out)
+    summary = _summary(run, table, out)
+    if as_json:
+        print_json(summary)
+    else:
+        _print(summary)
+
+
+def _check_place(out: Path) -> None:
+    """Say at once, not after minutes, that the folder cannot take a model."""
+    if out.is_file():
+        raise ArtifactError(f"--out {out}: is a file, expected a folder to save into; choose another name")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise ArtifactError(f"--out {out}: is neither empty nor a flashfm model, and is left alone; choose another")
+
+
+def _table(
+    data: str, config_columns: list[str] | None, target: str, pair_column: str, platform_column: str
+) -> MeasurementTable:
+    """A data set by name, or a file."""
+    from flashfm.datasets.catalogue import SOURCES
+    from flashfm.datasets.sources import load_table
+    from flashfm.datasets.table import MeasurementTable
+
+    named = (target, pair_column, platform_column) != ("runtime_ms", "app", "platform")
+    if data == "measured" or data in SOURCES:
+        if named:
+            raise DataError(
+                f"--data {data} has columns of its own; leave out --target, --pair-column, --platform-column"
+            )
+        table = load_table(data)
+        if config_columns is None or tuple(config_columns) == table.config_columns:
+            return table
+        return MeasurementTable.from_frame(
+            table.frame, config_columns=config_columns, average_repeats=True, card=table.card
+        )
+    if not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".parquet"):
+        tables = [name for name, source in SOURCES.items() if source.kind == "table"]
+        raise DataError(
+            f"--data {data!r} is neither a file nor a table; expected a path, measured, {', '.join(tables)}"
+        )
+    table = MeasurementTable.read(
+        data,
+        config_columns=config_columns,
+        target=target,
+        app_column=pair_column,
+        platform_column=platform_column,
+        average_repeats=True,
+    )
+    if platform_column != "platform" and "platform" not in table.pair_columns:
+        raise DataFormatError(f"{data}: no column {platform_column!r} as you named it in --platform-column")
+    return table
+
+
+def _without(table: MeasurementTable, apps: list[str]) -> MeasurementTable:
+    if not apps:
+        return table
+    table.of_apps(apps)
+    rest = [app for app in table.apps if app not in apps]
+    if not rest:
+        raise ModelError("--leave-out names every application; nothing is left to pretrain on")
+    return table.of_apps(rest)
+
+
+def _settings(encoder: Encoder, quick: bool) -> PretrainConfig:
+    from flashfm.models.flash import FlashConfig
+    from flashfm.pretraining.supervised import PretrainConfig
+
+    network = FlashConfig()
+    config = PretrainConfig(network=replace(network, meta=replace(network.meta, kind=encoder.value)))
+    return replace(config, least_steps=QUICK_STEPS, most_steps=QUICK_STEPS, likeness_steps=30) if quick else config
+
+
+def _command(options: dict[str, str | None], quick: bool) -> str:
+    """What was typed, without options that say nothing."""
+    given = [word for name, value in options.items() if value is not None for word in (name, value)]
+    return shlex.join(["flashfm", "pretrain", "config-search", *given, *["--quick"] * quick])
+
+
+def _summary(run: Run, table: MeasurementTable, out: Path) -> dict[str, Any]:
+    model = run.model
+    return {
+        "model": str(out),
+        "applications": len(table.apps),
+        "pairs": len(model.pairs),
+        "platforms": sorted({platform for _, platform in model.pairs if platform is not None}),
+        "rows": len(table.ok()),
+        "config_columns": list(model.config_columns),
+        "configurations": len(model.grid),
+        "metrics": list(model.metric_names),
+        "network": bool(model.model.nets),
+        "coverage": {str(c.shots): c.covered for c in run.card.calibration},
+        "seconds": run.card.seconds,
+        "bytes": sum(path.stat().st_size for path in out.iterdir()),
+    }
+
+
+def _print(summary: dict[str, Any]) -> None:
+    on = f" on {', '.join(summary['platforms'])}" if summary["platforms"] else ""
+    covered = ", ".join(f"K={k} {percent(share)}" for k, share in summary["coverage"].items())
+    rows = [
+        ("pairs", f"{summary['pairs']}: {summary['applications']} applications{on}"),
+        ("configurations", f"{summary['configurations']}, by {', '.join(summary['config_columns'])}"),
+        ("metrics", f"{len(summary['metrics'])}" if summary["metrics"] else "none; run times alone are read"),
+        ("network", "yes" if summary["network"] else "no: too few applications, the prior stands alone"),
+        ("90 % intervals cover", covered or "not judged: too few pairs"),
+        ("pretraining", f"{summary['seconds']:.1f} s"),
+        ("size", f"{summary['bytes'] / 2**20:.2f} MiB"),
+    ]
+    print_table(("model", summary["model"]), rows)
+    print(f"Its card: {summary['model']}/README.md. Next: flashfm predict SHOTS.csv --model {_path(summary['model'])}")
+
+
+def _path(out: str) -> str:
+    return out if "/" in out else f"./{out}"

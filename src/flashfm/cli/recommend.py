@@ -1,0 +1,150 @@
+"""`flashfm recommend`: which configuration an application should use, and why.
+
+Exit code 0 with a recommendation, `DECLINED` where none can be given: a refusal is an answer, but a script must see it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from flashfm.cli import adapted as shared
+from flashfm.cli.adapt import next_measurement, summarise
+from flashfm.cli.predict import configuration
+from flashfm.cli.printing import print_json, print_table
+from flashfm.errors import ModelError
+
+if TYPE_CHECKING:
+    from flashfm.act import Choice, Declined, Price, Recommendation
+
+EXAMPLE = """Example: flashfm recommend shots.csv --max-slowdown 1.2 --today memory_mb=1024
+
+  Exit code 9: no recommendation can be given; the reason and what would help are printed."""
+DECLINED = 9
+"""Exit code where no recommendation can be given."""
+
+
+class Objective(StrEnum):
+    """What is to be small."""
+
+    COST = "cost"
+    RUNTIME = "runtime"
+
+
+def command(
+    shots: Path = shared.Shots,
+    model: str | None = shared.Model,
+    app: str | None = shared.App,
+    platform: str | None = shared.Platform,
+    objective: Objective = typer.Option(Objective.COST, help="What is to be small."),
+    max_slowdown: float | None = typer.Option(
+        None, metavar="TIMES", help="The longest run time, in times of the fastest: 1.2 is 20 % over it."
+    ),
+    max_runtime_ms: float | None = typer.Option(None, metavar="MS", help="The longest run time in ms, instead."),
+    sure: bool = typer.Option(False, "--sure", help="The upper end of the interval must meet the limit as well."),
+    prices: str | None = typer.Option(
+        None, metavar="NAME|FILE", help="aws-lambda, aws-lambda-arm, or a .csv, .parquet or .json file [aws-lambda]."
+    ),
+    today: str | None = typer.Option(
+        None, metavar="COLUMN=VALUE,…", help="The configuration in use [that of the file's first row]."
+    ),
+    target: str = shared.Target,
+    pair_column: str = shared.PairColumn,
+    platform_column: str = shared.PlatformColumn,
+    check_units: bool = shared.CheckUnits,
+    as_json: bool = shared.Json,
+) -> None:
+    """Recommend a configuration, with reasons, or say why none can be given."""
+    given = shared.ShotsFile(shots, app, platform, target, pair_column, platform_column, check_units)
+    answer = shared.answering(given, model)
+    decision = answer.adapted.recommend(
+        objective.value,
+        price=_prices(prices, objective, "memory_mb" in answer.model.config_columns),
+        max_slowdown=max_slowdown,
+        max_runtime_ms=max_runtime_ms,
+        strict=sure,
+        today=_today(today, answer),
+    )
+    from flashfm.act import Declined
+
+    if as_json:
+        print_json({**summarise(answer), **decision.to_dict()})
+    elif isinstance(decision, Declined):
+        _print_declined(decision, answer)
+    else:
+        _print(decision, answer)
+    if isinstance(decision, Declined):
+        raise typer.Exit(DECLINED)
+
+
+def _today(text: str | None, answer: shared.Answering) -> dict[str, Any] | None:
+    """The configuration in use: what was said, else that of the file's first row."""
+    import pandas as pd
+
+    space = answer.model.model.space
+    if text is not None:
+        asked = pd.DataFrame([configuration(text, answer.model, "--today")], dtype=object)
+    elif answer.rows is not None and len(answer.adapted.shots):
+        asked = answer.rows[answer.rows["outcome"] == "ok"][:1]
+    else:
+        return None
+    checked = space.check(asked.reset_index(drop=True), "--today")
+    return {str(name): value for name, value in checked.iloc[0].items()}
+
+
+def _prices(prices: str | None, objective: Objective, by_memory: bool) -> Price | None:
+    from flashfm.act import load_prices
+
+    if prices is not None:
+        return load_prices(prices)
+    if by_memory:
+        return load_prices("aws-lambda")
+    if objective is Objective.COST:
+        raise ModelError(
+            "the objective is cost, and this model's configurations have no price known here; give --prices FILE,"
+            " or --objective runtime"
+        )
+    return None
+
+
+def _print_declined(decision: Declined, answer: shared.Answering) -> None:
+    print(f"No recommendation: {decision.reason}.")
+    print(f"What would help: {decision.mend}.")
+    _print_next(answer)
+
+
+def _print(decision: Recommendation, answer: shared.Answering) -> None:
+    from flashfm.act.words import label
+
+    verb = "Stay with" if decision.stay else "Use"
+    print(f"{verb} {label(decision.config)} ({decision.confidence}), since")
+    for sentence in decision.why:
+        print(f"  - {sentence}")
+    print()
+    rows = [_row("recommended" if not decision.stay else "in use, recommended", decision.choice)]
+    if decision.today is not None and not decision.stay:
+        rows.append(_row("in use", decision.today))
+    known = [decision.config, decision.today.config if decision.today else None]
+    rows += [_row("alternative", choice) for choice in decision.alternatives if choice.config not in known]
+    print_table(("", "configuration", "run time", "times the fastest", "USD per million runs", ""), rows)
+    _print_next(answer)
+
+
+def _row(kind: str, choice: Choice) -> tuple[str, ...]:
+    from flashfm.act.words import label, ratio, span, usd
+
+    cost = choice.usd_per_million
+    money = f"{usd(cost.expected)} ({usd(cost.lower)} to {usd(cost.upper)})" if cost else "-"
+    measured = "measured" if choice.measured else ""
+    return kind, label(choice.config), span(choice.runtime_ms), ratio(choice.slowdown), money, measured
+
+
+def _print_next(answer: shared.Answering) -> None:
+    from flashfm.act.words import label
+
+    following: dict[str, Any] | None = next_measurement(answer)
+    if following is not None:
+        print(f"\nMeasure next: {label(following['config'])}; {following['why']}")

@@ -1,0 +1,133 @@
+"""Novelty: p-values of pairs like those of pretraining are uniform, and those far out are small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashfm.experiments import evaluation
+from flashfm.models import novelty
+from flashfm.models.novelty import LEVEL, NoveltyModel
+
+
+def embeddings(rng: np.random.Generator, n: int) -> np.ndarray:
+    """In a few clusters, correlated, not negative and with one dimension that is never used, as ReLU makes them."""
+    centre = np.array([[1.0, 0, 2, 0], [0, 3, 0, 1], [2, 2, 0, 0]])[rng.integers(3, size=n)]
+    shared = rng.normal(size=(n, 1))
+    made = centre + 0.3 * rng.normal(size=(n, 4)) + shared * np.array([0.5, 0.4, 0.0, 0.0])
+    return np.maximum(np.concatenate([made, np.zeros((n, 1))], axis=1), 0.0)
+
+
+def fitted(seed: int = 0, references: int = 300, held: int = 400) -> NoveltyModel:
+    rng = np.random.default_rng(seed)
+    of_pair = np.repeat(np.arange(references // 3), 3)
+    return novelty.fit(embeddings(rng, references), of_pair, {k: embeddings(rng, held) for k in (1, 2)})
+
+
+def p_values(model: NoveltyModel, embedding: np.ndarray, k: int = 1) -> np.ndarray:
+    return model.p_value(model.distance(embedding), k)
+
+
+def test_five_percent_of_pairs_like_those_of_pretraining_are_novel() -> None:
+    fresh = embeddings(np.random.default_rng(1), 20_000)
+    for k in (1, 2, 7):
+        assert 0.03 < float((p_values(fitted(), fresh, k) < LEVEL).mean()) < 0.07
+
+
+def test_p_values_are_no_smaller_than_chance_on_average() -> None:
+    rng = np.random.default_rng(2)
+    reference = embeddings(rng, 200)
+    found = []
+    for _ in range(300):  # over draws of the held-out pairs too, for the claim is about both
+        model = novelty.fit(reference, np.arange(200), {1: embeddings(rng, 19)})
+        found.append(p_values(model, embeddings(rng, 50), 1))
+    p_value = np.concatenate(found)
+    assert (p_value > 0).all()
+    assert (p_value <= 1).all()
+    for level in (0.05, 0.1, 0.25, 0.5, 0.9):
+        assert float((p_value <= level).mean()) < level + 0.03
+
+
+def test_what_lies_far_out_is_novel() -> None:
+    fresh = embeddings(np.random.default_rng(1), 50)
+    assert (p_values(fitted(), fresh + np.array([9.0, 0, 0, 9, 0]), 1) < LEVEL).all()
+
+
+def test_a_dimension_that_pretraining_never_used_counts() -> None:
+    fresh = embeddings(np.random.default_rng(1), 50)
+    assert (p_values(fitted(), fresh + np.array([0.0, 0, 0, 0, 9]), 1) < LEVEL).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1.0, 30.0), st.floats(0.1, 20.0))
+def test_farther_is_never_less_novel(near: float, more: float) -> None:
+    away = np.array([[3.0 + near, 3 + near, 3 + near, 3 + near, 0]])
+    model = fitted()
+    farther = away + more * np.array([1.0, 1, 1, 1, 0])
+    assert model.distance(farther)[0] >= model.distance(away)[0]
+    assert p_values(model, farther, 1)[0] <= p_values(model, away, 1)[0]
+
+
+def test_the_scale_of_a_dimension_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    reference, held, fresh = (embeddings(rng, n) for n in (200, 200, 60))
+    scale = np.array([10.0, 0.1, 1.0, 5.0, 1.0])
+    plain = novelty.fit(reference, np.arange(200), {1: held})
+    scaled = novelty.fit(reference * scale, np.arange(200), {1: held * scale})
+    np.testing.assert_allclose(p_values(scaled, fresh * scale, 1), p_values(plain, fresh, 1), atol=0.02)
+
+
+def test_distances_come_in_a_batch_as_one_by_one() -> None:
+    fresh = embeddings(np.random.default_rng(1), 20)
+    model = fitted()
+    np.testing.assert_allclose(model.distance(fresh), [model.distance(fresh[[i]])[0] for i in range(20)], rtol=1e-9)
+    np.testing.assert_array_equal(p_values(model, fresh, 1), [p_values(model, fresh[[i]], 1)[0] for i in range(20)])
+
+
+def test_the_nearest_pairs_come_in_order_and_once_each() -> None:
+    model = fitted()
+    for n in (1, 5, 100):
+        nearest = model.nearest(model.reference[7], n)
+        assert len(nearest) == min(n, 100)
+        assert nearest[0][0] == model.pair[7]
+        assert nearest[0][1] == pytest.approx(0, abs=1e-5)
+        assert len({pair for pair, _ in nearest}) == len(nearest)
+        distances = [distance for _, distance in nearest]
+        assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize("references", [2, 3, 10])
+def test_few_references_are_enough_to_go_on(references: int) -> None:
+    model = fitted(references=3 * references, held=5)
+    fresh = embeddings(np.random.default_rng(1), 10)
+    assert np.isfinite(model.distance(fresh)).all()
+    assert (p_values(model, fresh, 1) > 0).all()
+
+
+def test_embeddings_that_are_all_the_same_are_not_novel() -> None:
+    same = np.ones((20, 4))
+    model = novelty.fit(same, np.arange(20), {1: same[:10]})
+    assert p_values(model, same[:1], 1)[0] == 1.0
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["lambda"])
+def test_measured_pairs_of_unseen_applications_are_seldom_novel(dataset: str) -> None:
+    from flashfm.pretraining.supervised import PretrainConfig, pretrain
+
+    data = evaluation.load(dataset)
+    split = evaluation.splits(data, 1)[0]
+    config = PretrainConfig(least_steps=300, most_steps=300, sets=6, likeness_steps=20, likeness_tasks=150)
+    model = pretrain(data.of_apps(split.train), config, seed=0)
+    test = data.of_apps(split.test)
+    assert model.novelty is not None
+    rng = np.random.default_rng(0)
+    shares = []
+    for k in (1, 3):
+        chosen = np.stack([rng.permutation(seen)[:k] for seen in test.observed if seen.size > k])
+        pair = np.array([i for i, seen in enumerate(test.observed) if seen.size > k])
+        shares.append(float((p_values(model.novelty, model.embed(test.shots(pair, chosen)), k) < LEVEL).mean()))
+    assert max(shares) < 0.15
