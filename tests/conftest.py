@@ -98,3 +98,17 @@ def pretrained(observe: Callable[..., Observations], small: PretrainConfig) -> F
 def unseen(observe: Callable[..., Observations]) -> Observations:
     """Applications of the same world that `pretrained` has not seen."""
     return observe(measurements(24, seed=1))
+
+
+@pytest.fixture(scope="session")
+def mixed(observe: Callable[..., Observations], small: PretrainConfig) -> FlashModel:
+    """Of a space with every kind of column, without metrics, platforms and networks."""
+    from dataclasses import replace
+
+    from flashfm.pretraining.supervised import pretrain
+
+    frame = measurements(5, metrics=False)
+    frame["family"] = np.where(frame["memory_mb"] > 600, "big", "small")
+    frame["shares"] = np.where(frame["memory_mb"] > 600, np.nan, 256.0)
+    data = observe(frame, config_columns=["memory_mb", "family", "shares"])
+    return pretrain(data, replace(small, likeness_steps=2), seed=0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -25,10 +27,10 @@ def test_the_result_answers_as_the_shots_do(flashfm, model: Path, shots: Path, t
     assert (later["shots"], later["fine_tuned"]) == (2, False)
 
 
-def test_gradient_steps_are_kept_with_their_model(flashfm, model: Path, shots: Path, tmp_path: Path) -> None:
-    out = tmp_path / "tuned"
-    moved = tmp_path / "model"
-    shutil.copytree(model, moved)
+def test_gradient_steps_are_kept_with_their_model(flashfm, pretrained, shots: Path, tmp_path: Path) -> None:
+    out, moved = tmp_path / "tuned", tmp_path / "model"
+    trusted = replace(pretrained.calibration, mix=np.ones_like(pretrained.calibration.mix))
+    FlashRegressor(replace(pretrained, calibration=trusted)).save_pretrained(moved)
     code, said, _ = flashfm("adapt", shots, "--model", moved, "--fine-tune", "--out", out, "--json")
     assert code == 0
     assert json.loads(said)["fine_tuned"] is True

@@ -59,10 +59,10 @@ def test_for_machines_and_with_few_applications(flashfm, fast, tmp_path: Path, s
 
 
 def test_applications_can_be_left_out(flashfm, fast, tmp_path: Path, synthetic) -> None:
-    synthetic(5).to_csv(tmp_path / "five.csv", index=False)
-    words = ("--data", tmp_path / "five.csv", "--out", tmp_path / "m")
+    synthetic(6).to_csv(tmp_path / "six.csv", index=False)
+    words = ("--data", tmp_path / "six.csv", "--out", tmp_path / "m")
     code, said, _ = flashfm("pretrain", "config-search", *words, "--leave-out", "app-0-001, app-0-002", "--json")
-    assert (code, json.loads(said)["applications"]) == (0, 3)
+    assert (code, json.loads(said)["applications"]) == (0, 4)
     code, _, err = flashfm("pretrain", "config-search", *words, "--leave-out", "app-0-9")
     assert code == 3
     assert "no application 'app-0-9'" in err

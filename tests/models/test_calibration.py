@@ -92,16 +92,27 @@ def test_quantiles_of_the_head_move_the_ends_before_the_margins_are_found() -> N
     assert found.of("above", 1) == pytest.approx(top - (20.0 + NORMAL[2] + mix * 3.0))
 
 
-def test_numbers_of_shots_that_could_not_be_judged_take_the_next_smaller_ones() -> None:
+def test_numbers_of_shots_that_could_not_be_judged_take_the_margins_of_the_next_smaller_ones() -> None:
     wide, narrow = (held(np.random.default_rng(0).normal(0, s, 100)) for s in (3.0, 0.1))
     found = calibrate({0: wide, 2: narrow}, NORMAL)
-    for name in ("shift", "mix", "below", "above"):
+    for name in ("below", "above"):
         values = getattr(found, name)
         assert values.shape == (MAX_SHOTS + 1,)
         assert values[1] == values[0]
         assert (values[2:] == values[2]).all()
         assert found.of(name, 9) == values[MAX_SHOTS]
     assert found.of("above", 2) < found.of("above", 0)
+
+
+def test_all_numbers_of_shots_share_shift_and_mix() -> None:
+    rng = np.random.default_rng(0)
+    of_head = np.zeros((300, 4))
+    of_head[:, 0] = rng.normal(0, 0.5, 300)
+    right = replace(held(of_head[:, 0] + rng.normal(0, 0.01, 300), variance=1e-4), correction=of_head)
+    found = calibrate({0: held(np.zeros(300)), 1: right, 3: right}, NORMAL)
+    assert (found.mix[1:] == 1.0).all()
+    assert len(set(found.shift[1:])) == 1
+    assert found.mix[0] == 0
 
 
 def test_without_anything_to_judge_by_the_prior_stands_alone() -> None:

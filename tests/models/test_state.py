@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 from flashfm.errors import ArtifactError
 from flashfm.models import state
 from flashfm.models.flash import FlashModel
-from flashfm.pretraining.supervised import PretrainConfig, pretrain
 from flashfm.tasks.config_search import Observations
 
 State = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -34,18 +33,6 @@ def unchecked() -> Iterator[None]:
 def saved(pretrained: FlashModel) -> State:
     config, tensors = state.to_state(pretrained)
     return json.loads(json.dumps(config, allow_nan=False)), tensors
-
-
-@pytest.fixture(scope="module")
-def mixed(
-    observe: Callable[..., Observations], synthetic: Callable[..., pd.DataFrame], small: PretrainConfig
-) -> FlashModel:
-    """Of a space with every kind of column, without metrics, network and platforms."""
-    frame = synthetic(5, metrics=False)
-    frame["family"] = np.where(frame["memory_mb"] > 600, "big", "small")
-    frame["shares"] = np.where(frame["memory_mb"] > 600, np.nan, 256.0)
-    data = observe(frame, config_columns=["memory_mb", "family", "shares"])
-    return pretrain(data, replace(small, likeness_steps=2), seed=0)
 
 
 def answers(model: FlashModel, unseen: Observations, k: int) -> list[np.ndarray]:

@@ -336,7 +336,7 @@ class AdaptedRegressor:
             raise ModelError(f"goal: expected learn or fastest, got {goal!r}")
         asked, space = self._candidates, self._model.space
         tried = {*self._read.shots.config[0].tolist(), *space.locate(self._read.failed, self._model.places).tolist()}
-        left = np.array([i for i in asked if i not in tried and not self._hopeless(i)], dtype=np.int64)
+        left = np.array([i for i in asked if i not in tried and not self._hopeless(int(i))], dtype=np.int64)
         if not left.size:
             raise ModelError("every configuration of the model has been measured; there is nothing left to measure")
         prior = self._model.prior

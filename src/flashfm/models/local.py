@@ -170,9 +170,12 @@ class LocalProcess:
         level = gap.mean(dim=-1, keepdim=True)
         unseen = 1 - torch.from_numpy(self.observed[:, shots.config].mean(axis=-1).T)
         own = torch.stack([level[..., 0] ** 2, ((gap - level) ** 2).mean(dim=-1), unseen], dim=-1)
-        theirs = torch.from_numpy(self.values[:, shots.config].swapaxes(0, 1))
-        both = torch.from_numpy(self.known[:, shots.config].swapaxes(0, 1)) * known[:, None]
-        apart = ((theirs - values[:, None]) ** 2 * both).sum(dim=2) / both.sum(dim=2).clamp(min=1)
+        # single precision: most of the time goes here, and differences need no more
+        single = np.float32
+        theirs = torch.from_numpy(self.values.astype(single)[:, shots.config].swapaxes(0, 1))
+        both = torch.from_numpy(self.known.astype(single)[:, shots.config].swapaxes(0, 1)) * known[:, None].float()
+        squares = (theirs - values[:, None].float()).square_().mul_(both)
+        apart = (squares.sum(dim=2) / both.sum(dim=2).clamp_(min=1)).double()
         return torch.cat([own, apart], dim=-1)
 
     def _weights(

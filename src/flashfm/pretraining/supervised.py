@@ -40,7 +40,7 @@ class PretrainConfig:
     network: FlashConfig = field(default_factory=FlashConfig)
     likeness_steps: int = 150
     """Steps of learning which training pairs are alike."""
-    likeness_tasks: int = 500
+    likeness_tasks: int = 400
     """Tasks of each K that it is learned on, at most."""
     inner_folds: int = 5
     """Folds for priors out of fold."""
@@ -63,7 +63,7 @@ class PretrainConfig:
     learning_rate: float = 2e-3
     """Peak of a one-cycle schedule, for AdamW."""
     weight_decay: float = 1e-3
-    sets: int = 20
+    sets: int = 12
     """Random shot sets drawn of each pair and K."""
     shot_weights: tuple[float, ...] = (0.3, 0.25, 0.2, 0.125, 0.125)
     """How often a step is on K = 1, 2, … shots."""
@@ -127,7 +127,7 @@ def pretrain(
     if len(parts) > 1 or model is None:
         model = _fit(data, config, rng, with_network, progress)
     else:
-        model = replace(model, prior=_prior(data, config, rng, model.prior.scaler)[0])
+        model = replace(model, prior=_refitted(model.prior, data, config))
     unseen_pairs = {k: _joined(found) for k, found in held.items()}
     on_held(unseen_pairs)
     calibration = calibrate(unseen_pairs, NORMAL)
@@ -155,7 +155,7 @@ def interactions_of(space: ConfigSpace) -> Int[np.ndarray, "interaction two"]:
 
 def train_network(
     data: Observations,
-    priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]],
+    episodes: dict[int, Episodes],
     config: PretrainConfig,
     rng: np.random.Generator,
     progress: Callable[[], object],
@@ -167,12 +167,11 @@ def train_network(
 
     Args:
         data: training pairs.
-        priors: each with the pairs that it may be used for, since it was fitted on other applications.
+        episodes: of these pairs, for each K.
         config: settings.
-        rng: draws shots, batches and weights.
+        rng: draws batches and weights.
         progress: called after each step.
     """
-    episodes = _episodes(data, priors, config, rng)
     ks = sorted(episodes)
     chance = np.array([config.shot_weights[k - 1] for k in ks])
     torch.manual_seed(int(rng.integers(2**31)))
@@ -207,7 +206,7 @@ def train_network(
 
 
 @dataclass(frozen=True, eq=False)
-class _Episodes:
+class Episodes:
     """All episodes with the same K."""
 
     tokens: Float[Tensor, "episode shot token"]
@@ -262,7 +261,8 @@ def _fit(
     prior, priors = _prior(data, config, rng)
     nets: tuple[FlashNet, ...] = ()
     if with_network:
-        nets = tuple(train_network(data, priors, config, rng, progress) for _ in range(config.members))
+        episodes = _episodes(data, priors, config, rng)
+        nets = tuple(train_network(data, episodes, config, rng, progress) for _ in range(config.members))
     else:
         progress()
     model = FlashModel(
@@ -289,12 +289,12 @@ def _fit(
 
 
 def _prior(
-    data: Observations, config: PretrainConfig, rng: np.random.Generator, scaler: ShotScaler | None = None
+    data: Observations, config: PretrainConfig, rng: np.random.Generator
 ) -> tuple[LocalProcess, list[tuple[LocalProcess, Int[np.ndarray, " _"]]]]:
     """The prior of these pairs, and those out of fold with the pairs that each may be used for."""
     features, interactions = data.features, interactions_of(data.space)
     gp = hierarchical_gp.fit(features, data.log_runtime, interactions, config.prior)
-    scaler = scaler or ShotScaler.fit(data.metrics, data.log_runtime, data.metric_names)
+    scaler = ShotScaler.fit(data.metrics, data.log_runtime, data.metric_names)
     folds = min(config.inner_folds, len(data.apps))
     number = dict(zip(data.apps, rng.permutation(len(data.apps)) % folds, strict=True))
     fold = np.array([number[app] for app, _ in data.pairs])
@@ -306,6 +306,13 @@ def _prior(
     likeness = local.learn(_likeness_tasks(data, priors, config, rng), shift=SHIFT, steps=config.likeness_steps)
     own = LocalProcess.of(gp, scaler, data, likeness)
     return own, [(prior.learned(likeness), pairs) for prior, pairs in priors]
+
+
+def _refitted(prior: LocalProcess, data: Observations, config: PretrainConfig) -> LocalProcess:
+    """The same process with all pairs, those that calibrated it as well: more of them are more likely to be alike."""
+    kernel = prior.gp.kernel
+    gp = hierarchical_gp.fit(data.features, data.log_runtime, kernel.interactions, config.prior, kernel)
+    return LocalProcess.of(gp, prior.scaler, data, prior.likeness)
 
 
 def _draw(
@@ -343,8 +350,8 @@ def _episodes(
     priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]],
     config: PretrainConfig,
     rng: np.random.Generator,
-) -> dict[int, _Episodes]:
-    found: dict[int, _Episodes] = {}
+) -> dict[int, Episodes]:
+    found: dict[int, Episodes] = {}
     for k in range(1, len(config.shot_weights) + 1):
         columns: list[tuple[np.ndarray, ...]] = []
         for prior, pairs in priors:
@@ -359,7 +366,7 @@ def _episodes(
             np.put_along_axis(observed, chosen, np.nan, axis=1)
             columns.append((read, asked, observed, posterior.mean, np.sqrt(posterior.variance)))
         if columns:
-            found[k] = _Episodes(
+            found[k] = Episodes(
                 *(torch.from_numpy(np.concatenate(c).astype(np.float32)) for c in zip(*columns, strict=True))
             )
     return found
