@@ -27,7 +27,7 @@ def run(name: str) -> str:
         cwd=FOLDER.parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -38,8 +38,16 @@ def test_nobody_else_does(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet
     assert seen.getvalue() == ""
 
 
-def test_an_interruption_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(KeyboardInterrupt), progress_bar("pretraining", quiet=False) as told:
+def interrupted() -> None:
+    with progress_bar("pretraining", quiet=False) as told:
         told(1, 2)
         raise KeyboardInterrupt
+
+
+def test_an_interruption_passes_through_and_the_cursor_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Terminal()
+    monkeypatch.setattr(sys, "stderr", seen)
+    monkeypatch.setenv("TERM", "xterm")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert seen.getvalue().rfind("\x1b[?25h") > seen.getvalue().rfind("\x1b[?25l")

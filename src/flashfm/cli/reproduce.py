@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from flashfm.errors import MeasureError
+from flashfm.cli.printing import print_json, split_names
+from flashfm.cli.progress import progress_bar
+from flashfm.errors import DataError, MeasureError
 
 if TYPE_CHECKING:
     from flashfm.experiments.measured import Part
 
 app = typer.Typer(help="Reproduce data sets, tables and figures.")
 
+RESULTS = typer.Option(Path("out/results"), help="Folder for the result file, its table and its picture.")
+QUICK_OPTION = typer.Option(False, "--quick", help="The same columns in minutes, from far less training.")
+AS_JSON = typer.Option(False, "--json", help="Print JSON.")
+SIMPLE = {
+    "fig5": "Figure 5: error distributions on known and new applications and in a new environment.",
+    "overhead-sl": "What FLASH costs: inference and update of configuration search against the base model.",
+    "ablation-sl": "What each part of the model for configuration search gives.",
+    "environment": "Error with the platform hidden, given and wrong, with and without the embedding.",
+    "serverless-memory": "Pretrain and judge the model that ships with the package.",
+}
+"""Command -> its line in the help; `flashfm.experiments.<command>.run` does it."""
 QUICK = {"generated": 4, "shared": 1, "repeated": 2}
 
 
@@ -52,6 +69,111 @@ def measured(
         return
     print(f"{len(table)} rows in {out / 'measured.parquet'}; {path}:\n")
     print(files.markdown(path))
+
+
+@app.command(epilog="Example: flashfm reproduce table1 --quick")
+def table1(
+    out: Path = typer.Option(Path("out/table1"), help="Folder for the scores; a stopped run goes on there."),
+    models: Path = typer.Option(Path("out/models"), help="Folder for our models, one for each data set and split."),
+    results: Path = RESULTS,
+    datasets: str | None = typer.Option(None, metavar="A,B", help="Data sets [all that are on this machine]."),
+    splits: int | None = typer.Option(None, min=1, max=20, help="Splits by application [20; with --quick, 1]."),
+    only_assemble: bool = typer.Option(
+        False, "--only-assemble", help="Train nothing; make the table of what is there."
+    ),
+    quick: bool = QUICK_OPTION,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Table 1: error on unseen applications of all methods, on all data sets."""
+    from flashfm.experiments.table1 import Table1Config, run
+
+    _check_folders(out=out, models=models, results=results)
+    config = Table1Config.of(quick=quick, datasets=split_names(datasets), splits=splits)
+    folder, kept = (out / "quick", models / "quick") if quick else (out, models)
+    with _threads(), progress_bar("table 1", quiet=as_json or only_assemble) as on_step:
+        path = run(folder, results, config, models=kept, on_step=on_step, only_assemble=only_assemble)
+    _say(path, as_json=as_json)
+
+
+@app.command(epilog="Example: flashfm reproduce search --quick")
+def search(
+    out: Path = typer.Option(
+        Path("out/search"), help="Folder for scores and regret curves; a stopped run goes on there."
+    ),
+    models: Path = typer.Option(Path("out/models"), help="Folder of our models, as `reproduce table1` leaves them."),
+    results: Path = RESULTS,
+    splits: int | None = typer.Option(None, min=1, max=20, help="Splits by application [20; with --quick, 1]."),
+    only_assemble: bool = typer.Option(False, "--only-assemble", help="Train nothing; make the page of what is there."),
+    quick: bool = QUICK_OPTION,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Search on CloudBandit: designed shots, regret after a few measurements, intervals, unseen data and algorithms."""
+    from flashfm.experiments.search import SearchConfig, run
+
+    _check_folders(out=out, models=models, results=results)
+    config = SearchConfig.of(quick=quick, splits=splits)
+    folder, kept = (out / "quick", models / "quick") if quick else (out, models)
+    with _threads(), progress_bar("search", quiet=as_json or only_assemble) as on_step:
+        path = run(folder, results, config, models=kept, on_step=on_step, only_assemble=only_assemble)
+    _say(path, as_json=as_json)
+
+
+def _simple(name: str, module: str, line: str) -> None:
+    """A command that calls `flashfm.experiments.<module>.run`."""
+
+    def command(
+        out: Path = typer.Option(
+            Path("out") / name, help="Folder for what the run keeps; a stopped one goes on there."
+        ),
+        results: Path = RESULTS,
+        quick: bool = QUICK_OPTION,
+        as_json: bool = AS_JSON,
+    ) -> None:
+        _check_folders(out=out, results=results)
+        run = importlib.import_module(f"flashfm.experiments.{module}").run
+        folder = out / "quick" if quick else out
+        with _threads(), progress_bar(name, quiet=as_json) as on_step:
+            path = run(folder, results, quick=quick, on_step=on_step)
+        _say(path, as_json=as_json)
+
+    example = f"Example: flashfm reproduce {name} --quick"
+    app.command(name, help=line, epilog=example)(command)
+
+
+for _name, _line in SIMPLE.items():
+    _simple(_name, _name.replace("-", "_"), _line)
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    """One thread for torch: small networks on several wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_folders(**folders: Path) -> None:
+    for name, folder in folders.items():
+        taken = next((part for part in (folder, *folder.parents) if part.is_file()), None)
+        if taken is not None:
+            raise DataError(f"--{name} {folder}: expected a folder, but {taken} is a file")
+
+
+def _say(path: Path, *, as_json: bool) -> None:
+    content = json.loads(path.read_text())
+    left_out = content.get("left_out", {})
+    if as_json:
+        print_json({"results": str(path), "rows": len(content["rows"]), "left_out": left_out})
+        return
+    print(path.with_suffix(".md").read_text())
+    for name, reason in left_out.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    print(f"{path}, with .md and .png beside it")
 
 
 def _collect(chosen: list[Part], out: Path, *, quiet: bool) -> None:

@@ -110,7 +110,9 @@ def score(
         if designed is None:
             chosen = known[shot_sets(data.pairs[i], known.size, shots=max(k, 5), sets=sets)[:, :k]]
         else:
-            chosen = np.array([[c for c in designed if c in known][:k]])
+            chosen = np.array([[c for c in designed if c in known][:k]], dtype=np.int64)
+            if chosen.shape[1] < k:
+                continue
         runtime = fitted.predict(data.shots(np.full(len(chosen), i), chosen))
         ape = np.abs(runtime / np.exp(data.log_runtime[i]) - 1)
         asked = np.zeros_like(ape, dtype=bool)
@@ -120,6 +122,8 @@ def score(
         pairs.append(np.full(config.size, i))
         configs.append(config)
         errors.append(ape[asked])
+    if not pairs:
+        raise DataError(f"no pair of the test part has more than {k} configurations to be asked about")
     return np.concatenate(pairs), np.concatenate(configs), np.concatenate(errors)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import flashfm
+from flashfm.datasets.files import write_whole
 from flashfm.errors import DataError
 from flashfm.measurements.machine import describe
 
@@ -32,8 +34,26 @@ class Row:
     seconds: float | None = None
 
 
-def write(path: Path, *, command: str, protocol: str, seeds: list[int], rows: list[Row], more: dict[str, Any]) -> None:
-    """Write a result file, and beside it the Markdown table that is made from it; `more` holds what the rows rest on.
+def write(
+    path: Path,
+    *,
+    command: str,
+    protocol: str,
+    seeds: list[int],
+    rows: list[Row],
+    more: dict[str, Any],
+    markdown_of: Callable[[Path], str] | None = None,
+) -> None:
+    """Write a result file, and beside it the Markdown table that is made from it; both are written whole.
+
+    Args:
+        path: `results/NAME.json`.
+        command: what to type to get it again.
+        protocol: how the figures were obtained.
+        seeds: of all that was drawn.
+        rows: the figures.
+        more: what the rows rest on, as further entries.
+        markdown_of: makes the Markdown from the path of the result file; absent, `markdown`.
 
     Raises:
         DataError: the file cannot be written.
@@ -50,10 +70,12 @@ def write(path: Path, *, command: str, protocol: str, seeds: list[int], rows: li
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(path))
     except OSError as error:
         raise DataError(f"{path}: cannot write results: {error.strerror}") from None
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+    page = (markdown_of or markdown)(path)
+    write_whole(path.with_suffix(".md"), lambda file: file.write(page.encode()))
 
 
 def markdown(path: Path) -> str:

@@ -74,7 +74,8 @@ def calibrate(held: dict[int, Held], normal: Sequence[float]) -> Calibration:
         normal: lower, middle and upper quantile of the standard normal, which the head's outputs are added to.
     """
     values = {name: np.zeros(MAX_SHOTS + 1) for name in ("shift", "mix", "below", "above")}
-    points = {0: _point([held[0]]) if 0 in held else (1.0, 0.0)}
+    # without shots the point of least percentage error lies near zero, of no use to anybody: the median is given
+    points = {0: (0.0, 0.0)}
     shared = _point([held[k] for k in held if k > 0])
     last: tuple[float, float, float, float] = (*points[0], 0.0, 0.0)
     for k in range(MAX_SHOTS + 1):

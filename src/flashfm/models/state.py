@@ -19,7 +19,6 @@ from flashfm.models.calibration import MAX_SHOTS, Calibration
 from flashfm.models.flash import FlashConfig, FlashModel, FlashNet
 from flashfm.models.hierarchical_gp import HierarchicalGP, Kernel, PriorConfig
 from flashfm.models.local import DISTINCT, OWN_KINDS, Likeness, LocalProcess
-from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.novelty import NoveltyModel
 from flashfm.tasks.features import ShotScaler
 from flashfm.tasks.space import ConfigSpace
@@ -74,14 +73,68 @@ def from_state(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Flash
     try:
         model = _build(config, dict(tensors))
         _check(model)
+        again, arrays = to_state(model)
+        strange = _difference(config, again, tensors, arrays)
     except ArtifactError:
         raise
-    except (FlashError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (
+        FlashError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise ArtifactError(
-            f"the parts of the saved model do not fit together ({reason}); get or write the model again"
-        ) from None
+        raise _damaged(f"its parts do not fit together ({reason})") from None
+    if strange:
+        raise _damaged(strange)
     return model
+
+
+def _damaged(what: str) -> ArtifactError:
+    return ArtifactError(f"the saved model is damaged: {what}; get or write the model again")
+
+
+def _difference(
+    config: Mapping[str, Any], again: Mapping[str, Any], tensors: Mapping[str, Array], arrays: Mapping[str, Array]
+) -> str:
+    """What a model that was read would be saved differently in; empty where nothing is."""
+    if config != again:
+        names = [name for name in {*config, *again} if config.get(name) != again.get(name)]
+        return f"entry {sorted(map(str, names))[0]!r} of its configuration is not as it was written"
+    odd = sorted({*tensors} ^ {*arrays})
+    if odd:
+        return f"tensor {odd[0]!r} is {'missing' if odd[0] in arrays else 'unknown'}"
+    for name, array in tensors.items():
+        if array.dtype != arrays[name].dtype or array.shape != arrays[name].shape:
+            expected = arrays[name]
+            return (
+                f"tensor {name!r} is {array.dtype}{list(array.shape)}, expected {expected.dtype}{list(expected.shape)}"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"tensor {name!r} holds values that are not finite"
+    return ""
+
+
+def _read(like: Any, data: Any) -> Any:
+    """A settings record like `like` from JSON: its fields, no others, each of the type that it has there."""
+    names = [field.name for field in dataclasses.fields(like)]
+    if not isinstance(data, Mapping) or set(data) != set(names):
+        raise ValueError(f"settings of {type(like).__name__}")
+    values = {}
+    for name in names:
+        default, value = getattr(like, name), data[name]
+        if dataclasses.is_dataclass(default):
+            value = _read(default, value)
+        elif isinstance(value, bool) != isinstance(default, bool) or not isinstance(
+            value, int | float if isinstance(default, float) else type(default)
+        ):
+            raise ValueError(f"{name} of {type(like).__name__}")
+        values[name] = value
+    return type(like)(**values)
 
 
 def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
@@ -91,16 +144,18 @@ def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
     arrays: dict[str, Any] = {name: tensors[f"kernel.{name}"] for name in _KERNEL}
     kernel = Kernel(**arrays, **scalars)
     moments: dict[str, Any] = {name: tensors[f"gp.{name}"] for name in _GP}
-    gp = HierarchicalGP(PriorConfig(**config["prior"]), kernel, **moments, level_deviation=float(tensors[_LEVEL][0]))
+    gp = HierarchicalGP(
+        _read(PriorConfig(), config["prior"]), kernel, **moments, level_deviation=float(tensors[_LEVEL][0])
+    )
     scaler = ShotScaler(tensors["scaler.centre"], tensors["scaler.scale"], tuple(map(int, config["timed"])))
     likeness = Likeness(**{field.name: tensors[f"likeness.{field.name}"] for field in dataclasses.fields(Likeness)})
     local = {name: tensors[f"local.{name}"].astype(np.float64) for name in ("values", "known", "observed")}
     prior = LocalProcess(gp, scaler, likeness=likeness, **local)
     nets = []
     for i in range(int(config["members"])):
-        network = {**config["network"], "meta": MetaLearnerConfig(**config["network"]["meta"])}
+        network = _read(FlashConfig(), config["network"])
         width = gp.features.shape[1]
-        net = FlashNet(width + 1 + scaler.width, width + 4, FlashConfig(**network))
+        net = FlashNet(width + 1 + scaler.width, width + 4, network)
         prefix = f"net.{i}."
         weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=True)
@@ -125,13 +180,20 @@ def _check(model: FlashModel) -> None:
     gp, prior = model.prior.gp, model.prior
     configs, pairs = len(model.grid), len(gp.profiles)
     values = prior.scaler.width // 2
+    width = sum(column.width for column in model.space.columns)
+    basis = gp.kernel.basis(np.zeros((1, width))).shape[1]
     shapes = {
-        "gp.features": (gp.features, (configs, sum(column.width for column in model.space.columns))),
+        "kernel.slope_variance": (gp.kernel.slope_variance, (basis,)),
+        "kernel.loading": (gp.kernel.loading, (basis,)),
+        "kernel.lengthscale": (gp.kernel.lengthscale, (width,)),
+        "kernel.interactions": (gp.kernel.interactions, (basis - 1 - width, 2)),
+        "gp.features": (gp.features, (configs, width)),
         "gp.mean": (gp.mean, (configs,)),
         "gp.covariance": (gp.covariance, (configs, configs)),
         "gp.profiles": (gp.profiles, (pairs, configs)),
         "gp.pattern": (gp.pattern, (pairs,)),
         "gp.residual": (gp.residual, (len(gp.residual), configs, configs)),
+        "scaler.centre": (prior.scaler.centre, (values,)),
         "scaler.scale": (prior.scaler.scale, (values,)),
         "local.values": (prior.values, (pairs, configs, values)),
         "local.known": (prior.known, (pairs, configs, values)),
@@ -139,16 +201,19 @@ def _check(model: FlashModel) -> None:
         "likeness.weight": (prior.likeness.weight, (DISTINCT, OWN_KINDS + values)),
         "together": (model.together, (configs, configs)),
     }
-    shapes |= {
-        f"calibration.{f.name}": (getattr(model.calibration, f.name), (MAX_SHOTS + 1,))
-        for f in dataclasses.fields(Calibration)
-    }
+    for part, record, shape in (
+        ("likeness", prior.likeness, (DISTINCT,)),
+        ("calibration", model.calibration, (MAX_SHOTS + 1,)),
+    ):
+        for field in dataclasses.fields(record):
+            if field.name != "weight":
+                shapes[f"{part}.{field.name}"] = (getattr(record, field.name), shape)
     timed = prior.scaler.timed
     if values != len(model.metric_names) + len(timed) + bool(timed):
-        raise ArtifactError("the saved model has another number of metrics than of their scales; get or write it again")
+        raise _damaged("it has another number of metrics than of their scales")
     if model.novelty is not None:
         if not model.nets:
-            raise ArtifactError("the saved model has embeddings but no network that makes them; get or write it again")
+            raise _damaged("it has embeddings but no network that makes them")
         references, embed = len(model.novelty.reference), model.nets[0].config.meta.embed
         shapes["novelty.reference"] = (model.novelty.reference, (references, embed))
         shapes["novelty.pair"] = (model.novelty.pair, (references,))
@@ -158,12 +223,13 @@ def _check(model: FlashModel) -> None:
             or not model.novelty.held.size
             or model.novelty.pair.max(initial=0) >= len(model.known)
         ):
-            raise ArtifactError("the saved model's novelty part is damaged; get or write the model again")
+            raise _damaged("its novelty part does not fit")
     for name, (array, expected) in shapes.items():
         if array.shape != expected:
-            raise ArtifactError(
-                f"tensor {name!r} of the saved model has shape {array.shape}, expected {expected};"
-                " get or write the model again"
-            )
+            raise _damaged(f"tensor {name!r} has shape {array.shape}, expected {expected}")
+    if any(not 0 <= i < len(model.metric_names) for i in timed):
+        raise _damaged("a metric that it reads is not among its metrics")
+    if gp.kernel.interactions.size and not 0 <= gp.kernel.interactions.min() <= gp.kernel.interactions.max() < width:
+        raise _damaged("its interactions are of features that it has not")
     if not 0 <= gp.pattern.min(initial=0) <= gp.pattern.max(initial=0) < len(gp.residual):
-        raise ArtifactError("the saved model's training pairs are damaged; get or write the model again")
+        raise _damaged("its training pairs do not fit")

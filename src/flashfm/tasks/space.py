@@ -152,16 +152,29 @@ class ConfigSpace:
             ArtifactError: not such data.
         """
         try:
-            columns = tuple(Column(**{**column, "levels": tuple(column["levels"])}) for column in data["columns"])
-            numbers = [n for c in columns for n in (c.low, c.high, c.centre, c.scale)]
-            sound = bool(columns) and all(isinstance(n, int | float) and np.isfinite(n) for n in numbers)
-            sound &= all(isinstance(text, str) for c in columns for text in (c.name, *c.levels))
-            sound &= all(c.scale > 0 and isinstance(c.log, bool) and isinstance(c.optional, bool) for c in columns)
-        except (TypeError, KeyError, AttributeError):
+            columns = tuple(_read_column(column) for column in data["columns"])
+            sound = bool(columns) and len({column.name for column in columns}) == len(columns)
+        except (TypeError, KeyError, AttributeError, ValueError):
             sound = False
         if not sound:
             raise ArtifactError("the configuration space of the saved model is damaged; get or write the model again")
         return cls(columns)
+
+
+def _read_column(data: Any) -> Column:
+    """A column from JSON; ValueError where a value is not of its kind or range."""
+    levels = data["levels"]
+    if not isinstance(levels, list) or not all(isinstance(text, str) for text in (data["name"], *levels)):
+        raise ValueError
+    if not all(isinstance(data[name], bool) for name in ("log", "optional")):
+        raise ValueError
+    numbers = [data[name] for name in ("low", "high", "centre", "scale")]
+    if any(isinstance(n, bool) or not isinstance(n, int | float) or not np.isfinite(n) for n in numbers):
+        raise ValueError
+    column = Column(**{**data, "levels": tuple(levels)})
+    if column.scale <= 0 or column.low > column.high or (column.log and column.low <= 0):
+        raise ValueError
+    return column
 
 
 def describe(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,282 @@
+"""Table 1 of the paper: error on unseen applications of every method, with one to five shots, on four data sets.
+
+Enters: data sets of the protocol. Leaves: one file for each (data set, method, split, K) below a folder, and from what
+lies there `table1.json`, `table1.md` and `table1.png`. A stopped run goes on, and several may share the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float
+
+from flashfm.baselines import PREDICTORS
+from flashfm.datasets.sources import load_measured
+from flashfm.errors import DataError, DataMissingError
+from flashfm.experiments import evaluation, results
+from flashfm.experiments.evaluation import Scores
+from flashfm.experiments.ours import VARIANTS, Ours
+from flashfm.experiments.printed import FLASH, PRINTED, SIZELESS, TEST, TITLES, TRAIN, TRAINED
+from flashfm.experiments.results import Row
+from flashfm.experiments.table1_page import draw, markdown
+from flashfm.pretraining.paper import FlashMethod, PaperConfig, SizelessMethod
+from flashfm.pretraining.supervised import PretrainConfig
+from flashfm.tasks.config_search import Method, Observations
+
+OnStep = Callable[[int, int], object]
+"""Told of the steps that are done and of all of them."""
+OURS = "flashfm"
+METHODS = (SIZELESS, FLASH, *(method.name for method in PREDICTORS), *reversed(VARIANTS))
+SHOTS = (1, 2, 3, 5)
+DRAWS = 10_000
+"""Of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class Table1Config:
+    """How much is run; the defaults are the protocol's."""
+
+    datasets: tuple[str, ...] = tuple(TITLES)
+    """Of `TITLES`."""
+    splits: int = evaluation.SPLITS
+    sets: int = evaluation.SETS
+    paper: PaperConfig = field(default_factory=PaperConfig)
+    """Of the paper's two systems."""
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    """Of our model."""
+    quick: bool = False
+
+    @classmethod
+    def of(cls, *, quick: bool, datasets: Sequence[str] | None = None, splits: int | None = None) -> Table1Config:
+        """The protocol, or a few minutes' worth of it.
+
+        Raises:
+            DataError: a data set is unknown, or a number of splits that the protocol does not have.
+        """
+        chosen = tuple(dict.fromkeys(datasets or TITLES))
+        unknown = [name for name in chosen if name not in TITLES]
+        if unknown:
+            raise DataError(f"no data set of this table is called {unknown[0]!r}; expected {', '.join(TITLES)}")
+        if splits is not None and not 1 <= splits <= evaluation.SPLITS:
+            raise DataError(f"{splits} splits; the protocol has 1 to {evaluation.SPLITS}")
+        if not quick:
+            return cls(chosen, splits or evaluation.SPLITS)
+        return cls(
+            chosen,
+            splits or 1,
+            evaluation.QUICK_SETS,
+            PaperConfig(epochs=5, sets_per_epoch=128),
+            PretrainConfig(members=1, most_steps=200, least_steps=200, likeness_steps=30, likeness_tasks=100),
+            quick=True,
+        )
+
+    def methods(self, models: Path) -> list[Method]:
+        """Every method of the table; our pretrained models are kept in `models`."""
+        paper: list[Method] = [SizelessMethod(self.paper), FlashMethod(self.paper)]
+        return [*paper, *PREDICTORS, *(Ours(name, models, self.pretrain) for name in reversed(VARIANTS))]
+
+
+def run(
+    folder: Path,
+    results_folder: Path,
+    config: Table1Config,
+    *,
+    models: Path,
+    on_step: OnStep = lambda *_: None,
+    only_assemble: bool = False,
+) -> Path:
+    """Run what is missing below `folder`, then write the table of what lies there.
+
+    Args:
+        folder: files go to `<data set>/<method>/<split>-k<K>.npz`.
+        results_folder: where `table1.json`, `table1.md` and `table1.png` go.
+        config: what to run.
+        models: where our pretrained models are kept, as `<data set>/<split>`.
+        on_step: told of progress.
+        only_assemble: train nothing.
+
+    Returns:
+        Path of `table1.json`.
+
+    Raises:
+        DataError: nothing lies below `folder`, a file there is damaged, or a result cannot be written.
+    """
+    left_out = {} if only_assemble else _train(folder, config, models, on_step)
+    rows, more = assemble(folder, config.datasets)
+    path = results_folder / "table1.json"
+    quick = "quick: few training steps, 20 shot sets and one split, figures without weight; " if config.quick else ""
+    results.write(
+        path,
+        command="flashfm reproduce table1" + (" --quick" if config.quick else ""),
+        protocol=quick
+        + "splits by application; nested random shots; queries are all other observed configurations; absolute"
+        " percentage error, mean over queries, then pairs, then splits; sd over split means; training error over 10"
+        " shot sets a pair",
+        seeds=list(range(4)),
+        rows=rows,
+        more=more | {"left_out": left_out, "quick": config.quick},
+        markdown_of=markdown,
+    )
+    draw(path)
+    return path
+
+
+def _train(folder: Path, config: Table1Config, models: Path, on_step: OnStep) -> dict[str, str]:
+    """Split after split, so that what is stopped early holds all methods; returns why data sets were left out."""
+    loaded: dict[str, Observations] = {}
+    left_out: dict[str, str] = {}
+    for name in config.datasets:
+        try:
+            loaded[name] = evaluation.load(name)
+        except DataMissingError as error:
+            left_out[name] = str(error)
+    jobs = [
+        (number, name, method, ks, with_training)
+        for number in range(config.splits)
+        for name, data in loaded.items()
+        for method in config.methods(models / name)
+        for ks, with_training in _shots_of(method, data)
+    ]
+    done, total = 0, sum(len(ks) for *_, ks, _ in jobs)
+    for number, name, method, ks, with_training in jobs:
+        evaluation.run(
+            method,
+            loaded[name],
+            evaluation.splits(loaded[name], number + 1),
+            folder / name / method.name,
+            shots=ks,
+            sets=config.sets,
+            training_error=with_training,
+        )
+        done += len(ks)
+        on_step(done, total)
+    return left_out
+
+
+def _shots_of(method: Method, data: Observations) -> list[tuple[list[int], bool]]:
+    """Each K that leaves something to ask, and whether the training error is wanted."""
+    most = max(map(len, data.observed))
+    several = [k for k in SHOTS if k < most]
+    further = [] if method.name in (SIZELESS, FLASH) else [k for k in several if k not in TRAINED]
+    return [([k for k in several if k in TRAINED], True), (further, False)]
+
+
+def stored(folder: Path, k: int, part: str = "test") -> dict[int, Scores]:
+    """What `evaluation.run` left in a folder for K shots: number of the split -> scores.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*-k{k}.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if f"{part}_ape" in file:
+                    pair, config, ape = (file[f"{part}_{name}"] for name in ("pair", "config", "ape"))
+                    found[int(path.name.partition("-")[0])] = Scores(pair, config, ape, float(file["seconds"]))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
+    return found
+
+
+def assemble(folder: Path, datasets: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of the table, and what is said beside them, from the files below a folder.
+
+    Raises:
+        DataError: there are none, a file is damaged, or two methods were judged on other queries.
+    """
+    rows: list[Row] = []
+    differences, reductions, best = [], [], []
+    for name in datasets:
+        for k in SHOTS:
+            tested = {m: found for m in METHODS if (found := stored(folder / name / m, k))}
+            rows += [evaluation.summarise(name, m, k, list(found.values()), TEST) for m, found in tested.items()]
+            for method in METHODS if k in TRAINED else ():
+                if trained := stored(folder / name / method, k, "train"):
+                    rows.append(evaluation.summarise(name, method, k, list(trained.values()), TRAIN))
+            best += _best(name, k, tested)
+            differences += [
+                {"dataset": name, "shots": k, "method": OURS, "rival": rival, **_difference(*both)}
+                for rival in tested
+                if rival != OURS and (both := _common(tested, OURS, rival))
+            ]
+            if both := _common(tested, FLASH, SIZELESS):
+                reductions.append({"dataset": name, "shots": k, **reduction(*both)})
+    if not rows:
+        raise DataError(f"{folder}: no scores of {', '.join(datasets)} there; run without --only-assemble first")
+    rows.sort(key=lambda row: (list(datasets).index(row.dataset), row.metric, METHODS.index(row.method)))
+    noise = load_measured().card.get("noise", {})
+    return rows, {
+        "titles": {name: TITLES[name] for name in datasets},
+        "printed": {name: PRINTED[name] for name in datasets},
+        "noise_floor_lambda": noise,
+        "best": best,
+        "ours_minus_rival": differences,
+        "flash_against_sizeless": reductions,
+    }
+
+
+def _common(tested: dict[str, dict[int, Scores]], *names: str) -> list[list[Scores]]:
+    """Scores of several methods on the splits that all of them have; empty where there are none."""
+    if any(name not in tested for name in names):
+        return []
+    shared = sorted(set.intersection(*(set(tested[name]) for name in names)))
+    return [[tested[name][number] for number in shared] for name in names] if shared else []
+
+
+def _best(dataset: str, k: int, tested: dict[str, dict[int, Scores]]) -> list[dict[str, Any]]:
+    """The method of least error on the splits that all methods have."""
+    scores = _common(tested, *tested) if tested else []
+    if not scores:
+        return []
+    means = [evaluation.summarise(dataset, m, k, of, TEST).mean for m, of in zip(tested, scores, strict=True)]
+    chosen = int(np.argmin(means))
+    return [{"dataset": dataset, "shots": k, "method": list(tested)[chosen], "splits": len(scores[0])}]
+
+
+def _difference(ours: list[Scores], rival: list[Scores]) -> dict[str, Any]:
+    mean, low, high = evaluation.paired_difference(ours, rival, draws=DRAWS)
+    return {"mean": mean, "low": low, "high": high, "splits": len(ours)}
+
+
+def reduction(ours: Sequence[Scores], rival: Sequence[Scores]) -> dict[str, Any]:
+    """By how much of the rival's mean error ours is less, in percent, with its 95 % interval by bootstrap over pairs.
+
+    `per_split` has the figure of each split, `sd` their standard deviation.
+    """
+    a, b = _of_pairs(ours), _of_pairs(rival)
+    errors = np.array([(np.mean(a[pair]), np.mean(b[pair])) for pair in a])
+    drawn = np.random.default_rng(0).integers(len(errors), size=(DRAWS, len(errors)))
+    low, high = np.quantile(_less(errors[drawn].mean(axis=1)), [0.025, 0.975])
+    of_splits = [
+        _less(np.array([[np.mean([v for vs in _of_pairs([s]).values() for v in vs]) for s in both]]))[0]
+        for both in zip(ours, rival, strict=True)
+    ]
+    return {
+        "percent_less": float(_less(errors.mean(axis=0)[None])[0]),
+        "low": float(low),
+        "high": float(high),
+        "sd": float(np.std(of_splits, ddof=1)) if len(of_splits) > 1 else 0.0,
+        "per_split": [round(float(value), 2) for value in of_splits],
+        "splits": len(of_splits),
+    }
+
+
+def _less(means: Float[np.ndarray, "draw two"]) -> Float[np.ndarray, " draw"]:
+    return np.asarray(100 * (1 - means[:, 0] / means[:, 1]))
+
+
+def _of_pairs(of: Sequence[Scores]) -> dict[int, list[float]]:
+    """Mean error of each pair in each split that tests it."""
+    found: dict[int, list[float]] = {}
+    for scores in of:
+        pairs, index = np.unique(scores.pair, return_inverse=True)
+        means = np.bincount(index, scores.ape) / np.bincount(index)
+        for pair, mean in zip(pairs, means, strict=True):
+            found.setdefault(int(pair), []).append(float(mean))
+    return found
