@@ -23,7 +23,7 @@ help: ## list these targets
 install: $(STAMP) ## make .venv and install flashfm into it
 	@echo "$(BIN)/flashfm is ready"
 
-demo: $(STAMP) ## measure three fresh applications and draw their curves
+demo: $(STAMP) ## four real applications from one measurement each: curve, size to use, HTML page
 	$(BIN)/flashfm demo
 
 test: $(STAMP) ## run all tests

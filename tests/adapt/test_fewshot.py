@@ -131,7 +131,8 @@ def test_what_adapted_says_of_itself(regressor: FlashRegressor, app: pd.DataFram
     assert adapted.embedding.shape == (8,)
     assert not adapted.fine_tuned
     assert "2 shots" in repr(adapted)
-    adapted.shots["runtime_ms"] = 0.0
+    table = adapted.shots
+    table["runtime_ms"] = 0.0
     assert (adapted.shots["runtime_ms"] > 0).all()
 
 
@@ -146,10 +147,9 @@ def test_without_shots_the_prior_answers_alone(regressor: FlashRegressor) -> Non
 
 def test_fine_tuning_is_said_only_where_it_happened(regressor: FlashRegressor, app: pd.DataFrame) -> None:
     assert not regressor.adapt(fine_tune=True).fine_tuned
-    rising = app.head(4).assign(runtime_ms=[50.0, 100.0, 200.0, 400.0])
-    tuned = regressor.adapt(rising, fine_tune=True)
+    tuned = regressor.adapt(app.head(4), fine_tune=True)
     assert tuned.fine_tuned == (tuned.model is not regressor.model)
-    assert not regressor.adapt(rising, fine_tune=False).fine_tuned
+    assert not regressor.adapt(app.head(4), fine_tune=False).fine_tuned
 
 
 def test_a_novel_pair_is_tuned_from_three_shots_on(pretrained: FlashModel, app: pd.DataFrame) -> None:
@@ -157,10 +157,9 @@ def test_a_novel_pair_is_tuned_from_three_shots_on(pretrained: FlashModel, app: 
     all_novel = replace(pretrained.novelty, held=np.zeros((1, 100)))
     trusted = replace(pretrained.calibration, mix=np.ones(6))
     regressor = FlashRegressor(replace(pretrained, novelty=all_novel, calibration=trusted))
-    rising = app.assign(runtime_ms=[20.0, 40.0, 80.0, 160.0, 320.0, 640.0])
-    assert not regressor.adapt(rising.head(2)).fine_tuned
-    assert regressor.adapt(rising.head(4)).fine_tuned
-    assert not regressor.adapt(rising.head(4), fine_tune=False).fine_tuned
+    assert not regressor.adapt(app.head(2)).fine_tuned
+    assert regressor.adapt(app.head(4)).fine_tuned
+    assert not regressor.adapt(app.head(4), fine_tune=False).fine_tuned
 
 
 @pytest.mark.parametrize(
@@ -333,8 +332,8 @@ def test_novelty_is_that_of_the_embedding(regressor: FlashRegressor, app: pd.Dat
 
 def test_pairs_of_the_same_world_are_seldom_novel(regressor: FlashRegressor, apps: Frames) -> None:
     for k in (1, 3):
-        novel = [getattr(regressor.adapt(app.head(k), fine_tune=False).novelty, "novel") for app in apps.values()]
-        assert np.mean(novel) < 0.2
+        found = [regressor.adapt(app.head(k), fine_tune=False).novelty for app in apps.values()]
+        assert np.mean([novelty is not None and novelty.novel for novelty in found]) < 0.2
 
 
 def test_the_nearest_are_known_pairs_in_order(regressor: FlashRegressor, app: pd.DataFrame) -> None:
@@ -353,7 +352,7 @@ def test_the_nearest_are_known_pairs_in_order(regressor: FlashRegressor, app: pd
 def test_without_measurements_it_declines_and_says_what_to_measure(regressor: FlashRegressor) -> None:
     answer = regressor.adapt().recommend("runtime")
     assert isinstance(answer, Declined)
-    assert "memory_mb=" in answer.mend
+    assert f"{regressor.designed(1)[0]['memory_mb']} MB" in answer.mend
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -574,5 +573,6 @@ def test_what_a_regressor_says_of_itself(regressor: FlashRegressor) -> None:
     assert regressor.grid["memory_mb"].tolist() == SIZES
     assert len(regressor.pairs) == 24
     assert "24 pairs" in repr(regressor)
-    regressor.grid["memory_mb"] = 0.0
+    grid = regressor.grid
+    grid["memory_mb"] = 0.0
     assert regressor.grid["memory_mb"].tolist() == SIZES

@@ -16,7 +16,7 @@ from flashfm.models.flash import FlashModel
 from flashfm.tasks.config_search import Observations, Shots
 
 TRUSTED = Calibration(shift=np.full(6, 0.8), mix=np.ones(6), below=np.zeros(6), above=np.zeros(6))
-SHORT = FineTuneConfig(steps=8, learning_rate=3e-3)
+SHORT = FineTuneConfig(steps=5, learning_rate=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def weights(model: FlashModel) -> dict[str, torch.Tensor]:
     return {f"{i}.{n}": v.clone() for i, net in enumerate(model.nets) for n, v in net.state_dict().items()}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True),
     st.lists(st.floats(0.0, 12.0), min_size=6, max_size=6),
@@ -50,18 +50,18 @@ def test_the_shots_own_prediction_is_never_worse(
     assert after <= before * (1 + 1e-5) + 1e-6
 
 
-def test_it_helps_where_the_pair_is_unlike_all_known_ones(model: FlashModel) -> None:
-    """Run time that rises with memory: nothing like it was in pretraining."""
-    shots = Shots(np.array([[0, 2, 4]]), np.array([[3.0, 4.0, 5.0]]), np.full((1, 3, 2), np.nan))
-    tuned = fine_tune(model, shots)
-    assert tuned is not model
-    assert own_error(tuned, shots) < own_error(model, shots)
+def test_some_pairs_are_told_better_at_their_shots(model: FlashModel, unseen: Observations) -> None:
+    better = 0
+    for pair in range(8):
+        shots = unseen.shots(np.array([pair]), np.array([[0, 3, 5]]))
+        better += own_error(fine_tune(model, shots, SHORT), shots) < own_error(model, shots)
+    assert better >= 3
 
 
-def test_only_heads_move_and_the_given_model_stays_as_it_was(model: FlashModel) -> None:
+def test_only_heads_move_and_the_given_model_stays_as_it_was(model: FlashModel, unseen: Observations) -> None:
     before = weights(model)
-    shots = Shots(np.array([[0, 2, 4]]), np.array([[3.0, 4.0, 5.0]]), np.full((1, 3, 2), np.nan))
-    tuned = fine_tune(model, shots)
+    shots = unseen.shots(np.array([2]), np.array([[0, 3, 5]]))
+    tuned = fine_tune(model, shots, SHORT)
     after = weights(tuned)
     for name, value in weights(model).items():
         assert torch.equal(value, before[name])
@@ -74,18 +74,14 @@ def test_only_heads_move_and_the_given_model_stays_as_it_was(model: FlashModel) 
 
 def test_it_repeats_itself(model: FlashModel, unseen: Observations) -> None:
     shots = unseen.shots(np.array([3]), np.array([[5, 0, 2]]))
-    np.testing.assert_array_equal(
-        fine_tune(model, shots).forecast(shots).point, fine_tune(model, shots).forecast(shots).point
-    )
+    one, other = (fine_tune(model, shots, SHORT).forecast(shots).point for _ in range(2))
+    np.testing.assert_array_equal(other, one)
 
 
-def test_the_order_of_shots_does_not_matter(model: FlashModel) -> None:
-    config, log_runtime, metrics = np.array([[0, 2, 4]]), np.array([[3.0, 4.0, 5.0]]), np.full((1, 3, 2), np.nan)
-    turned = Shots(config[:, ::-1].copy(), log_runtime[:, ::-1].copy(), metrics)
-    shots = Shots(config, log_runtime, metrics)
-    np.testing.assert_allclose(
-        fine_tune(model, turned).forecast(turned).point, fine_tune(model, shots).forecast(shots).point, rtol=1e-4
-    )
+def test_the_order_of_shots_does_not_matter(model: FlashModel, unseen: Observations) -> None:
+    shots, turned = (unseen.shots(np.array([2]), np.array([at])) for at in ([0, 3, 5], [5, 0, 3]))
+    one, other = (fine_tune(model, given, SHORT).forecast(given).point for given in (shots, turned))
+    np.testing.assert_allclose(other, one, rtol=1e-4)
 
 
 def test_unseen_applications_are_told_no_worse_on_the_whole(model: FlashModel, unseen: Observations) -> None:

@@ -223,8 +223,8 @@ class AdaptedRegressor:
         model = self._model.novelty
         if model is None or self._forecast.embedding is None:
             return None
-        distance = model.distance(self._forecast.embedding)
-        return Novelty(float(model.p_value(distance, self._read.shots.count)[0]), float(distance[0]))
+        p_value, distance = self._model.judge(self._read.shots, self._forecast.embedding)
+        return Novelty(float(p_value[0]), float(distance[0]))
 
     def nearest(self, n: int = 3) -> list[tuple[str, str | None, float]]:
         """The `n` pretraining pairs whose embeddings lie nearest, and how far; empty where there is no embedding."""

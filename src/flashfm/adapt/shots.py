@@ -21,8 +21,10 @@ from flashfm.tasks.config_search import Pair, Shots
 
 LARGEST = 1e12
 """No run time in ms is as long."""
-FAR = 5.0
+FAR = 2.0
 """A run time this many times outside of what was pretrained on is in doubt."""
+MAX_CORES = 64
+"""CPU time of more than this many times the run time is in another unit."""
 UNITS = {"seconds": 1e3, "microseconds": 1e-3, "minutes": 6e4, "nanoseconds": 1e-6}
 """Unit -> its length in milliseconds."""
 
@@ -70,6 +72,7 @@ def read_shots(model: FlashModel, frame: pd.DataFrame, *, check_units: bool = Tr
         places = model.space.locate(configurations, model.places)
     if check_units:
         _check_units(model, places, runtime)
+        _check_shares(model.metric_names, metrics, runtime)
     failed = checked[~ended]
     if len(failed):
         worked = set(model.space.keys(configurations))
@@ -174,6 +177,24 @@ def _check_units(model: FlashModel, places: Int[np.ndarray, " shot"], runtime: F
                     f" (pretraining pairs took {low[i]:.3g} to {high[i]:.3g} ms there): {times};"
                     " if it is right, pass check_units=False"
                 )
+
+
+def _check_shares(
+    names: Sequence[str], metrics: Float[np.ndarray, "shot metric"], runtime: Float[np.ndarray, " shot"]
+) -> None:
+    """CPU time far beyond the run time means that one of the two is in another unit."""
+    timed = [j for j, name in enumerate(names) if name.endswith("_ms")]
+    if not timed:
+        return
+    busy = np.nansum(metrics[:, timed], axis=1)
+    wrong = np.flatnonzero(busy > MAX_CORES * runtime)
+    if wrong.size:
+        i = int(wrong[0])
+        raise ShotsError(
+            f"shots: row {i + 1}: CPU time of {busy[i]:g} ms ({', '.join(names[j] for j in timed)}) in a run of"
+            f" {runtime[i]:g} ms; expected at most {MAX_CORES} times as much: runtime_ms or they are in another unit;"
+            " if it is right, pass check_units=False"
+        )
 
 
 def _averaged(

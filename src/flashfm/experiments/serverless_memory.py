@@ -108,7 +108,9 @@ def judged(model: FlashModel, data: Observations, shots: Iterable[int] = SHOTS) 
             y = np.broadcast_to(data.log_runtime[i], told.point.shape)
             p_value = np.nan
             if model.novelty is not None and told.embedding is not None:
-                p_value = float((model.novelty.p_value(model.novelty.distance(told.embedding), k) < LEVEL).mean())
+                p_value = float(
+                    (model.judge(data.shots(np.full(len(sets), i), sets), told.embedding)[0] < LEVEL).mean()
+                )
             columns: dict[str, Any] = {
                 "ape": np.abs(np.exp(told.point - y)[asked] - 1),
                 "inside": ((told.lower <= y) & (y <= told.upper))[asked],

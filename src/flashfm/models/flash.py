@@ -21,14 +21,19 @@ from torch import Tensor, nn
 from flashfm.models.calibration import Calibration
 from flashfm.models.local import LocalProcess, Posterior
 from flashfm.models.meta_learner import MetaLearner, MetaLearnerConfig
-from flashfm.models.novelty import NoveltyModel
+from flashfm.models.novelty import EnvironmentModel, NoveltyModel
 from flashfm.tasks.config_search import Pair, Shots
+from flashfm.tasks.features import environment_values
 from flashfm.tasks.space import ConfigSpace
 
 QUANTILES = (0.05, 0.5, 0.95)
 """What the head's last three outputs are pretrained to be; the first is the point of least percentage error."""
 NORMAL = (-1.6449, 0.0, 1.6449)
 """The same quantiles of a standard normal distribution."""
+ENVIRONMENT = 0.9
+"""Share of the false alarms that the environment part of novelty may make: it finds most of what is novel."""
+ENOUGH_METRICS = 0.5
+"""Share of the metrics that shots must have to be compared with pretraining pairs that have them."""
 SHIFT = 0.8
 """The point starts from exp(mean - SHIFT * variance): with a log-normal run time, exp(mean - variance) has the least
 mean absolute percentage error; 0.8 did best in trials on CloudBandit."""
@@ -118,6 +123,11 @@ class FlashModel:
     known: tuple[Pair, ...]
     """Pairs that were pretrained on."""
     novelty: NoveltyModel | None
+    """Embeddings of shots with their metrics; None without networks."""
+    bare: NoveltyModel | None = None
+    """The same without any metric, for shots that have none; None where pretraining had none either."""
+    environment: EnvironmentModel | None = None
+    """None where pretraining had no metric that tells one."""
 
     @cached_property
     def features(self) -> Float[np.ndarray, "config feature"]:
@@ -172,6 +182,28 @@ class FlashModel:
         upper = upper + self.calibration.of("above", k) * deviation
         return Forecast(point, np.minimum(lower, point), np.maximum(upper, point), mean, variance, embedding)
 
+    def judge(
+        self, shots: Shots, embedding: Float[np.ndarray, "task embed"]
+    ) -> tuple[Float[np.ndarray, " task"], Float[np.ndarray, " task"]]:
+        """How novel pairs are: p-value, and distance of their embeddings.
+
+        Where shots have their metrics, embedding and environment are judged, and each has its share of the false alarms
+        (Bonferroni, weighted by `ENVIRONMENT`). Shots without metrics are compared with references without, by
+        embedding alone.
+        """
+        assert self.novelty is not None
+        k = shots.count
+        measured = ~np.isnan(shots.metrics)
+        complete = self.bare is None or bool(measured.mean() >= ENOUGH_METRICS)
+        bank = self.novelty if complete or self.bare is None else self.bare
+        distance = bank.distance(embedding)
+        p_value = bank.p_value(distance, k)
+        if complete and self.environment is not None:
+            values = environment_values(shots.metrics, shots.log_runtime, self.metric_names)
+            other = self.environment.p_value(self.environment.distance(shots.config, values), k)
+            p_value = np.minimum(np.minimum(p_value / (1 - ENVIRONMENT), other / ENVIRONMENT), 1.0)
+        return p_value, distance
+
     def extended(self, configurations: pd.DataFrame) -> FlashModel:
         """The same model over the grid and further configurations after it, which the space has checked."""
         features = self.space.features(configurations)
@@ -182,6 +214,9 @@ class FlashModel:
             grid=pd.concat([self.grid, configurations], ignore_index=True),
             prior=self.prior.extended(features),
             together=self.together[np.ix_(places, places)],
+            environment=None
+            if (known := self.environment) is None
+            else replace(known, mean=known.mean[places], scale=known.scale[places], reference=known.reference[places]),
         )
 
 

@@ -1,11 +1,14 @@
-"""Novelty: how far an embedding lies from those of pretraining pairs, against how far unseen pairs usually lie.
+"""Novelty: how far a pair lies from those of pretraining, against how far unseen pairs of their kind usually lie.
 
-Enters: embeddings. Leaves: distances and p-values. The distance is Mahalanobis's to the nearest reference embeddings,
-under the covariance of all of them, shrunk to its diagonal.
+Enters: embeddings, and what tells an environment. Leaves: distances and p-values. An application is told by the
+Mahalanobis distance of its embedding to the nearest references. An environment hardly shows there, since most of an
+embedding is about what an application does; it shows in CPU share and switches per ms, compared with pretraining pairs
+in the same configuration. Either part may call a pair novel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 NEIGHBOURS = 5
+LEAST_PAIRS = 15
+"""Pairs that a configuration needs before its environment is judged."""
+NEAREST = 3
+"""References of the same configuration that an environment is compared with."""
+FINE = 1e-3
+"""Added to a distance before its logarithm is taken."""
+ABSENT = 1e6
+"""Stands for a reference that was not observed: farther than any."""
 SHRINK = 0.1
 FLOOR = 0.01
 """Least variance of a direction, as a share of the mean: a unit that no pretraining pair wakes tells a foreign one."""
@@ -38,9 +49,7 @@ class NoveltyModel:
 
     def p_value(self, distance: Float[np.ndarray, " task"], k: int) -> Float[np.ndarray, " task"]:
         """Share of pairs like those of pretraining that lie at least as far out, with K shots; in (0, 1]."""
-        held = self.held[min(k, len(self.held)) - 1]
-        beyond = len(held) - np.searchsorted(held, distance, side="left")
-        return np.asarray((1 + beyond) / (1 + len(held)))
+        return _p_value(self.held[min(k, len(self.held)) - 1], distance)
 
     def nearest(self, embedding: Float[np.ndarray, " embed"], n: int) -> list[tuple[int, float]]:
         """The `n` pretraining pairs whose references lie nearest, and their distances."""
@@ -62,6 +71,81 @@ class NoveltyModel:
         """References where distances are Euclidean, and their squared lengths."""
         whitened = self.reference @ self.whiten
         return whitened, (whitened**2).sum(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class EnvironmentModel:
+    """`environment_values` of the pretraining pairs in each configuration, standardised there."""
+
+    mean: Float[np.ndarray, "config value"]
+    scale: Float[np.ndarray, "config value"]
+    """0 in a configuration of too few pairs, where every shot counts as typical."""
+    reference: Float[np.ndarray, "config pair value"]
+    """`ABSENT` where a pair was not observed."""
+    held: Float[np.ndarray, "k held"]
+    """Sorted distances of pretraining pairs to the others, with K = 1, 2, … shots."""
+
+    def distance(
+        self, config: Int[np.ndarray, "task shot"], values: Float[np.ndarray, "task shot value"]
+    ) -> Float[np.ndarray, " task"]:
+        """Mean over the shots of the log distance to the nearest references; a missing value counts as typical."""
+        scale = self.scale[config]
+        off = np.where(scale > 0, (values - self.mean[config]) / np.where(scale > 0, scale, 1.0), np.nan)
+        apart = np.stack([_near(off[:, j], self.reference[config[:, j]]) for j in range(config.shape[1])], axis=1)
+        return np.asarray(np.log(apart + FINE).mean(axis=1))
+
+    def p_value(self, distance: Float[np.ndarray, " task"], k: int) -> Float[np.ndarray, " task"]:
+        """As `NoveltyModel.p_value`."""
+        return _p_value(self.held[min(k, len(self.held)) - 1], distance)
+
+
+def fit_environment(
+    values: Float[np.ndarray, "pair config value"], draws: Mapping[int, tuple[np.ndarray, np.ndarray]]
+) -> EnvironmentModel:
+    """Fit on pretraining pairs, each held out in turn for the distances that p-values are told by.
+
+    Args:
+        values: NaN where not observed.
+        draws: for each K, pairs and the configurations of their shots.
+    """
+    pairs, configs, width = values.shape
+    mean, scale = np.zeros((configs, width)), np.zeros((configs, width))
+    reference = np.full((configs, pairs, width), ABSENT)
+    apart = np.zeros((pairs, configs))
+    for c in range(configs):
+        seen = np.flatnonzero(~np.isnan(values[:, c]).any(axis=1))
+        if len(seen) < LEAST_PAIRS:
+            continue
+        known = values[seen, c]
+        mean[c], scale[c] = known.mean(axis=0), known.std(axis=0) + 0.05
+        reference[c, seen] = (known - mean[c]) / scale[c]
+        others = np.tile(reference[c], (len(seen), 1, 1))
+        others[np.arange(len(seen)), seen] = ABSENT
+        apart[seen, c] = _near(reference[c, seen], others)
+    held = [
+        np.sort(np.log(apart[pair[:, None], config] + FINE).mean(axis=1)) for _, (pair, config) in sorted(draws.items())
+    ]
+    least = min(map(len, held))
+    ranks = [np.linspace(0, len(one) - 1, least).round().astype(np.int64) for one in held]
+    return EnvironmentModel(
+        mean, scale, reference, np.stack([one[rank] for one, rank in zip(held, ranks, strict=True)])
+    )
+
+
+def _near(
+    values: Float[np.ndarray, "task value"], reference: Float[np.ndarray, "task pair value"]
+) -> Float[np.ndarray, " task"]:
+    """Mean distance to the nearest references; 0 where a value is missing or there are too few references."""
+    if reference.shape[1] <= NEAREST:
+        return np.zeros(len(values))
+    squared = ((reference - np.nan_to_num(values)[:, None]) ** 2).sum(axis=-1)
+    near = np.sqrt(np.partition(squared, NEAREST - 1, axis=1)[:, :NEAREST]).mean(axis=1)
+    return np.asarray(np.where(np.isnan(values).any(axis=1) | (near > ABSENT / 10), 0.0, near))
+
+
+def _p_value(held: Float[np.ndarray, " held"], distance: Float[np.ndarray, " task"]) -> Float[np.ndarray, " task"]:
+    beyond = len(held) - np.searchsorted(held, distance, side="left")
+    return np.asarray((1 + beyond) / (1 + len(held)))
 
 
 def whitening(reference: Float[np.ndarray, "reference embed"]) -> Float[np.ndarray, "embed embed"]:

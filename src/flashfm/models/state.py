@@ -19,8 +19,8 @@ from flashfm.models.calibration import MAX_SHOTS, Calibration
 from flashfm.models.flash import FlashConfig, FlashModel, FlashNet
 from flashfm.models.hierarchical_gp import HierarchicalGP, Kernel, PriorConfig
 from flashfm.models.local import DISTINCT, OWN_KINDS, Likeness, LocalProcess
-from flashfm.models.novelty import NoveltyModel
-from flashfm.tasks.features import ShotScaler
+from flashfm.models.novelty import EnvironmentModel, NoveltyModel
+from flashfm.tasks.features import ShotScaler, environment_values
 from flashfm.tasks.space import ConfigSpace
 
 Array = Shaped[np.ndarray, "..."]
@@ -31,6 +31,8 @@ _LEVEL = "gp.level_deviation"
 _KERNEL = ("slope_variance", "loading", "lengthscale", "interactions")
 _GP = ("features", "mean", "covariance", "profiles", "pattern", "residual")
 _NOVELTY = ("reference", "pair", "whiten", "held")
+_PARTS = {"novelty": _NOVELTY, "bare": _NOVELTY, "environment": ("mean", "scale", "reference", "held")}
+"""Parts that a model may be without, and their tensors."""
 
 
 def to_state(model: FlashModel) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -46,7 +48,7 @@ def to_state(model: FlashModel) -> tuple[dict[str, Any], dict[str, Array]]:
         "prior": dataclasses.asdict(gp.config),
         "network": dataclasses.asdict(model.nets[0].config) if model.nets else None,
         "members": len(model.nets),
-        "novelty": model.novelty is not None,
+        **{name: getattr(model, name) is not None for name in _PARTS},
     }
     tensors: dict[str, Array] = {f"kernel.{name}": getattr(gp.kernel, name) for name in _KERNEL}
     tensors["kernel.scalars"] = np.array([getattr(gp.kernel, name) for name in _SCALARS])
@@ -59,8 +61,9 @@ def to_state(model: FlashModel) -> tuple[dict[str, Any], dict[str, Array]]:
         tensors |= {f"{part}.{field.name}": getattr(record, field.name) for field in dataclasses.fields(record)}
     for i, net in enumerate(model.nets):
         tensors |= {f"net.{i}.{name}": value.detach().numpy() for name, value in net.state_dict().items()}
-    if model.novelty is not None:
-        tensors |= {f"novelty.{name}": getattr(model.novelty, name) for name in _NOVELTY}
+    for part, names in _PARTS.items():
+        if (record := getattr(model, part)) is not None:
+            tensors |= {f"{part}.{name}": getattr(record, name) for name in names}
     return config, {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
 
@@ -161,7 +164,10 @@ def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
         net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=True)
         nets.append(net.eval())
     calibration = {field.name: tensors[f"calibration.{field.name}"] for field in dataclasses.fields(Calibration)}
-    novelty = NoveltyModel(**{name: tensors[f"novelty.{name}"] for name in _NOVELTY}) if config["novelty"] else None
+    parts: dict[str, Any] = {}
+    for part, names in _PARTS.items():
+        kind = EnvironmentModel if part == "environment" else NoveltyModel
+        parts[part] = kind(**{name: tensors[f"{part}.{name}"] for name in names}) if config[part] else None
     return FlashModel(
         space=space,
         grid=grid,
@@ -171,7 +177,7 @@ def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
         nets=tuple(nets),
         calibration=Calibration(**calibration),
         known=tuple((str(app), None if platform is None else str(platform)) for app, platform in config["known"]),
-        novelty=novelty,
+        **parts,
     )
 
 
@@ -211,19 +217,29 @@ def _check(model: FlashModel) -> None:
     timed = prior.scaler.timed
     if values != len(model.metric_names) + len(timed) + bool(timed):
         raise _damaged("it has another number of metrics than of their scales")
-    if model.novelty is not None:
-        if not model.nets:
+    for part, bank in (("novelty", model.novelty), ("bare", model.bare)):
+        if bank is None:
+            continue
+        if not model.nets or model.novelty is None:
             raise _damaged("it has embeddings but no network that makes them")
-        references, embed = len(model.novelty.reference), model.nets[0].config.meta.embed
-        shapes["novelty.reference"] = (model.novelty.reference, (references, embed))
-        shapes["novelty.pair"] = (model.novelty.pair, (references,))
-        shapes["novelty.whiten"] = (model.novelty.whiten, (embed, embed))
-        if (
-            model.novelty.held.ndim != 2
-            or not model.novelty.held.size
-            or model.novelty.pair.max(initial=0) >= len(model.known)
-        ):
+        references, embed = len(bank.reference), model.nets[0].config.meta.embed
+        shapes[f"{part}.reference"] = (bank.reference, (references, embed))
+        shapes[f"{part}.pair"] = (bank.pair, (references,))
+        shapes[f"{part}.whiten"] = (bank.whiten, (embed, embed))
+        if not references or bank.held.ndim != 2 or not bank.held.size:
             raise _damaged("its novelty part does not fit")
+        if not 0 <= bank.pair.min() <= bank.pair.max() < len(model.known):
+            raise _damaged("its embeddings are of pairs that it does not know")
+    if model.environment is not None:
+        told = environment_values(
+            np.zeros((1, 1, len(model.metric_names))), np.zeros((1, 1)), model.metric_names
+        ).shape[-1]
+        shapes["environment.mean"] = (model.environment.mean, (configs, told))
+        shapes["environment.scale"] = (model.environment.scale, (configs, told))
+        references = (configs, model.environment.reference.shape[1], told)
+        shapes["environment.reference"] = (model.environment.reference, references)
+        if model.environment.held.ndim != 2 or not model.environment.held.size:
+            raise _damaged("its environment part does not fit")
     for name, (array, expected) in shapes.items():
         if array.shape != expected:
             raise _damaged(f"tensor {name!r} has shape {array.shape}, expected {expected}")

@@ -17,12 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flashfm.errors import ModelError
-from flashfm.models import flash, hierarchical_gp, local, novelty
-from flashfm.models.calibration import MAX_SHOTS, Held, calibrate
+from flashfm.models import flash, hierarchical_gp, local
+from flashfm.models.calibration import Held, calibrate
 from flashfm.models.flash import NORMAL, QUANTILES, SHIFT, FlashConfig, FlashModel, FlashNet
 from flashfm.models.hierarchical_gp import PriorConfig
 from flashfm.models.local import LocalProcess
-from flashfm.tasks.config_search import Observations
+from flashfm.pretraining.held_out import Apart, distances, forecasts, joined, with_held, with_novelty
+from flashfm.tasks.config_search import Observations, draw
 from flashfm.tasks.features import ShotScaler
 from flashfm.tasks.space import ConfigSpace
 
@@ -114,31 +115,25 @@ def pretrain(
     with_network = len(apps) >= config.least_for_network
     progress = _Progress(on_step, config.members * sum(config.steps(n) for n in sizes) if with_network else len(sizes))
     held: dict[int, list[Held]] = {}
-    apart: dict[int, list[Float[np.ndarray, " pair"]]] = {}
+    apart: Apart = {}
     model: FlashModel | None = None
     for part in parts:
         model = _fit(data.of_apps(set(apps) - part), config, rng, with_network, progress)
         unseen = data.of_apps(part)
-        for k, found in _forecasts(model, unseen, config, rng).items():
-            held.setdefault(k, []).append(found)
-        if model.novelty is not None:
-            for k, distances in _distances(model, unseen, rng).items():
-                apart.setdefault(k, []).append(distances)
+        for k, told in forecasts(model, unseen, config.sets, rng).items():
+            held.setdefault(k, []).append(told)
+        for part_name, of_k in distances(model, unseen, rng).items():
+            for k, found in of_k.items():
+                apart.setdefault(part_name, {}).setdefault(k, []).append(found)
     if len(parts) > 1 or model is None:
         model = _fit(data, config, rng, with_network, progress)
     else:
         model = replace(model, prior=_refitted(model.prior, data, config))
-    unseen_pairs = {k: _joined(found) for k, found in held.items()}
+    unseen_pairs = {k: joined(found) for k, found in held.items()}
     on_held(unseen_pairs)
     calibration = calibrate(unseen_pairs, NORMAL)
     model = replace(model, calibration=calibration, together=flash.observed_together(data.log_runtime))
-    if model.novelty is None:
-        return model
-    joined = [np.concatenate(apart[k]) for k in sorted(apart)]
-    enough = [distances for distances in joined if 2 * len(distances) >= len(joined[0])]
-    width = min(map(len, enough))
-    sorted_held = np.stack([_thinned(distances, width) for distances in enough])
-    return replace(model, novelty=replace(model.novelty, held=sorted_held))
+    return with_held(model, apart)
 
 
 def interactions_of(space: ConfigSpace) -> Int[np.ndarray, "interaction two"]:
@@ -278,14 +273,7 @@ def _fit(
     )
     if not nets:
         return model
-    references, owners = [], []
-    for k in range(1, min(MAX_SHOTS, max(map(len, data.observed))) + 1):
-        pair, shots = _draw(data, np.arange(len(data)), k, 2, rng)
-        if pair.size:
-            references.append(model.embed(data.shots(pair, shots)))
-            owners.append(pair)
-    reference, owner = np.concatenate(references), np.concatenate(owners)
-    return replace(model, novelty=novelty.fit(reference, owner, {1: reference[:1]}))
+    return with_novelty(model, data, rng)
 
 
 def _prior(
@@ -315,16 +303,6 @@ def _refitted(prior: LocalProcess, data: Observations, config: PretrainConfig) -
     return LocalProcess.of(gp, prior.scaler, data, prior.likeness)
 
 
-def _draw(
-    data: Observations, pairs: Int[np.ndarray, " pair"], k: int, sets: int, rng: np.random.Generator
-) -> tuple[Int[np.ndarray, " task"], Int[np.ndarray, "task shot"]]:
-    """Random sets of K shots, sorted by configuration, of each pair that has more than K configurations."""
-    observed = data.observed
-    able = [int(i) for i in pairs if observed[i].size > k]
-    drawn = [np.sort(rng.permutation(observed[i])[:k]) for i in able for _ in range(sets)]
-    return np.repeat(np.array(able, dtype=np.int64), sets), np.array(drawn, dtype=np.int64).reshape(-1, k)
-
-
 def _likeness_tasks(
     data: Observations,
     priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]],
@@ -336,7 +314,7 @@ def _likeness_tasks(
     of_fold = -(-config.likeness_tasks // len(priors))
     for k in range(1, local.DISTINCT + 1):
         for prior, pairs in priors:
-            pair, chosen = _draw(data, pairs, k, max(1, of_fold // max(len(pairs), 1)), rng)
+            pair, chosen = draw(data, pairs, k, max(1, of_fold // max(len(pairs), 1)), rng)
             if pair.size:
                 some = rng.permutation(pair.size)[:of_fold]
                 observed = data.log_runtime[pair[some]].copy()
@@ -355,7 +333,7 @@ def _episodes(
     for k in range(1, len(config.shot_weights) + 1):
         columns: list[tuple[np.ndarray, ...]] = []
         for prior, pairs in priors:
-            pair, chosen = _draw(data, pairs, k, config.sets, rng)
+            pair, chosen = draw(data, pairs, k, config.sets, rng)
             if not pair.size:
                 continue
             shots = flash.in_order(data.features, data.shots(pair, chosen))
@@ -370,56 +348,3 @@ def _episodes(
                 *(torch.from_numpy(np.concatenate(c).astype(np.float32)) for c in zip(*columns, strict=True))
             )
     return found
-
-
-def _forecasts(
-    model: FlashModel, unseen: Observations, config: PretrainConfig, rng: np.random.Generator
-) -> dict[int, Held]:
-    """What the model says of unseen pairs, for each K that some pair has configurations for."""
-    found = {}
-    for k in range(MAX_SHOTS + 1):
-        if k == 0:
-            pair, chosen = np.arange(len(unseen)), np.empty((len(unseen), 0), dtype=np.int64)
-        else:
-            pair, chosen = _draw(unseen, np.arange(len(unseen)), k, config.sets, rng)
-        if not pair.size:
-            continue
-        shots = model.in_order(unseen.shots(pair, chosen))
-        (mean, variance, _), correction, _ = model.raw(shots)
-        if correction is None:
-            correction = np.zeros((*mean.shape, 1 + len(QUANTILES)))
-        observed = unseen.log_runtime[pair].copy()
-        np.put_along_axis(observed, chosen, np.nan, axis=1)
-        known = ~np.isnan(observed)
-        owner = np.broadcast_to(pair[:, None], known.shape)
-        found[k] = Held(owner[known], observed[known], mean[known], variance[known], correction[known])
-    return found
-
-
-def _distances(
-    model: FlashModel, unseen: Observations, rng: np.random.Generator
-) -> dict[int, Float[np.ndarray, " pair"]]:
-    """Embedding distances of unseen pairs, for each K."""
-    assert model.novelty is not None
-    found = {}
-    for k in range(1, MAX_SHOTS + 1):
-        pair, chosen = _draw(unseen, np.arange(len(unseen)), k, 5, rng)
-        if pair.size:
-            found[k] = model.novelty.distance(model.embed(unseen.shots(pair, chosen)))
-    return found
-
-
-def _joined(found: list[Held]) -> Held:
-    """Folds as one; their pairs stay apart."""
-    numbers = [np.stack([np.full(h.pair.size, i), h.pair], axis=1) for i, h in enumerate(found)]
-    _, pair = np.unique(np.concatenate(numbers), axis=0, return_inverse=True)
-    columns = [
-        np.concatenate([getattr(h, name) for h in found]) for name in ("observed", "mean", "variance", "correction")
-    ]
-    observed, mean, variance, correction = columns
-    return Held(pair, observed, mean, variance, correction, once=len(found) == 1)
-
-
-def _thinned(values: Float[np.ndarray, " distance"], n: int) -> Float[np.ndarray, " n"]:
-    """`n` values at even ranks of the sorted ones."""
-    return np.asarray(np.sort(values)[np.linspace(0, len(values) - 1, n).round().astype(np.int64)])

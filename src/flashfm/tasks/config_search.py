@@ -141,6 +141,16 @@ class Observations:
         return len(self.pairs)
 
 
+def draw(
+    data: Observations, pairs: Int[np.ndarray, " pair"], k: int, sets: int, rng: np.random.Generator
+) -> tuple[Int[np.ndarray, " task"], Int[np.ndarray, "task shot"]]:
+    """Random sets of K shots, sorted by configuration, of each pair that has more than K configurations."""
+    observed = data.observed
+    able = [int(i) for i in pairs if observed[i].size > k]
+    drawn = [np.sort(rng.permutation(observed[i])[:k]) for i in able for _ in range(sets)]
+    return np.repeat(np.array(able, dtype=np.int64), sets), np.array(drawn, dtype=np.int64).reshape(-1, k)
+
+
 @runtime_checkable
 class Fitted(Protocol):
     """A method after training."""

@@ -13,6 +13,8 @@ from jaxtyping import Float
 
 CLIP = 6.0
 """Standard deviations beyond which a value says no more."""
+RATE_FLOOR = 1e-3
+"""Added to a count per ms before its logarithm is taken."""
 SHARE_FLOOR = 0.01
 """Added to a share of the run time before its logarithm is taken."""
 
@@ -86,6 +88,29 @@ class MetricScaler:
         seen = ~np.isnan(values)
         filled = np.where(seen, np.clip(np.nan_to_num(values), -CLIP, CLIP), 0.0)
         return np.concatenate([filled, seen.astype(np.float64)], axis=-1)
+
+
+def environment_values(
+    metrics: Float[np.ndarray, "row shot metric"], log_runtime: Float[np.ndarray, "row shot"], names: tuple[str, ...]
+) -> Float[np.ndarray, "row shot value"]:
+    """What tells the environment of a run more than its application: CPU share, and switches per ms, as logarithms.
+
+    Args:
+        metrics: raw units, NaN where missing.
+        log_runtime: natural logarithm of ms.
+        names: of the metrics; those in `_ms` are summed for the share, each `*_switches` gives a rate.
+
+    Returns:
+        NaN where missing; no values where there are no such metrics.
+    """
+    runtime = np.exp(log_runtime)[..., None]
+    timed = [i for i, name in enumerate(names) if name.endswith("_ms")]
+    counted = [i for i, name in enumerate(names) if name.endswith("_switches")]
+    parts = [np.log(np.maximum(metrics[..., counted], 0.0) / runtime + RATE_FLOOR)]
+    if timed:
+        share = metrics[..., timed].sum(axis=-1, keepdims=True) / runtime
+        parts.append(np.log(np.maximum(share, 0.0) + SHARE_FLOOR))
+    return np.concatenate(parts, axis=-1)
 
 
 def _values(
