@@ -25,17 +25,16 @@ from flashfm.act.recommend import ENOUGH_SHOTS
 from flashfm.act.words import label
 from flashfm.adapt.design import designed_shots, expected_improvement, most_informative
 from flashfm.adapt.finetune import fine_tune as tune
-from flashfm.adapt.shots import PairShots, read_shots
+from flashfm.adapt.shots import PairShots, read_many, read_shots
 from flashfm.artifact import checkpoint, registry
 from flashfm.errors import ModelError, ShotsError
 from flashfm.models import state
 from flashfm.models.flash import FlashModel, Forecast
 from flashfm.models.novelty import LEVEL
 from flashfm.records import Outcome
-from flashfm.tasks.config_search import Pair
+from flashfm.tasks.config_search import Pair, Shots
 
-INTERVAL = ("lower_ms", "upper_ms")
-"""Columns of the 90 % interval."""
+BATCHED = ("config", "log_runtime", "metrics")
 
 
 @dataclass(frozen=True)
@@ -158,17 +157,35 @@ class FlashRegressor:
         """
         if "app" not in shots:
             raise ShotsError("shots of many pairs: no column 'app' to tell them apart; for one pair use adapt(shots)")
-        keys = [column for column in ("app", "platform") if column in shots]
         if not len(shots):
             raise ShotsError("shots of many pairs: no rows; for the prior alone use adapt()")
-        parts = []
-        for _, rows in shots.groupby(keys, sort=False, dropna=False):
-            adapted = self.adapt(rows, fine_tune=False)
-            found = adapted.predict(queries)
-            for column in reversed(keys):
-                found.insert(0, column, rows[column].iloc[0])
-            parts.append(found)
-        return pd.concat(parts, ignore_index=True)
+        model, read = read_many(self._model, shots)
+        if queries is not None:
+            checked = model.space.check(queries, "queries")
+            if (model.space.locate(checked, model.places) < 0).any():
+                model = model.extended(checked[model.space.locate(checked, model.places) < 0].drop_duplicates())
+            asked = model.space.locate(checked, model.places)
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("task", "place", "point", "lower", "upper")}
+        for k in sorted({one.count for _, one in read}):
+            tasks = [i for i, (_, one) in enumerate(read) if one.count == k]
+            batch = Shots(*(np.concatenate([getattr(read[i][1], name) for i in tasks]) for name in BATCHED))
+            forecast = model.forecast(batch)
+            for row, i in enumerate(tasks):
+                places = asked if queries is not None else candidates(model, read[i][1])
+                columns["task"].append(np.full(places.size, i))
+                columns["place"].append(places)
+                for name in ("point", "lower", "upper"):
+                    columns[name].append(getattr(forecast, name)[row, places])
+        joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+        order = np.argsort(joined["task"], kind="stable")
+        task, place = joined["task"][order], joined["place"][order]
+        pairs = [read[i][0] for i in task]
+        found: dict[str, Any] = {"app": [app for app, _ in pairs]}
+        if "platform" in shots:
+            found["platform"] = [platform for _, platform in pairs]
+        found |= {name: model.grid[name].to_numpy()[place] for name in model.space.names}
+        found |= {f"{name}_ms": np.exp(joined[name][order]) for name in ("point", "lower", "upper")}
+        return pd.DataFrame(found).rename(columns={"point_ms": "runtime_ms"})
 
     def designed(self, n: int = 3) -> list[Config]:
         """The `n` configurations to measure first of any new pair, chosen on pretraining pairs."""
@@ -372,21 +389,14 @@ class AdaptedRegressor:
 
     @cached_property
     def _candidates(self) -> Int[np.ndarray, " config"]:
-        """Configurations that some pretraining pair was observed in together with those of the shots, and these."""
-        shots, together = self._read.shots.config[0], self._model.together
-        if not shots.size:
-            return np.arange(len(self._model.grid))
-        known = together[shots].all(axis=0)
-        if not known.any():
-            known = together[shots].any(axis=0)
-        known[shots] = True
-        return np.flatnonzero(known)
+        return candidates(self._model, self._read.shots)
 
     def _answer(
         self, configurations: pd.DataFrame, forecast: Forecast, places: Int[np.ndarray, " query"]
     ) -> pd.DataFrame:
-        columns = {"runtime_ms": forecast.point, "lower_ms": forecast.lower, "upper_ms": forecast.upper}
-        return configurations.assign(**{name: np.exp(values[0, places]) for name, values in columns.items()})
+        columns: dict[str, Any] = {name: configurations[name].to_numpy() for name in self._model.space.names}
+        told = {"runtime_ms": forecast.point, "lower_ms": forecast.lower, "upper_ms": forecast.upper}
+        return pd.DataFrame(columns | {name: np.exp(values[0, places]) for name, values in told.items()})
 
     def _config(self, i: int) -> Config:
         return plain_config(self._model.grid.iloc[i].to_dict())
@@ -395,6 +405,18 @@ class AdaptedRegressor:
         app, platform = self.pair
         named = f" of {app!r}" if app else ""
         return f"AdaptedRegressor({self._read.shots.count} shots{named}{f' on {platform!r}' if platform else ''})"
+
+
+def candidates(model: FlashModel, shots: Shots) -> Int[np.ndarray, " config"]:
+    """Configurations that some pretraining pair was observed in together with those of one task's shots, and these."""
+    config = shots.config[0]
+    if not config.size:
+        return np.arange(len(model.grid))
+    known = model.together[config].all(axis=0)
+    if not known.any():
+        known = model.together[config].any(axis=0)
+    known[config] = True
+    return np.flatnonzero(known)
 
 
 def _percent(nats: float) -> str:

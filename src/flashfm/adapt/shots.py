@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from flashfm.datasets.units import misnamed, stands_for
 from flashfm.errors import ShotsError
@@ -55,12 +55,46 @@ def read_shots(model: FlashModel, frame: pd.DataFrame, *, check_units: bool = Tr
     Raises:
         ShotsError: a column is missing, a value is no number or out of range, more than one pair, or another unit.
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise ShotsError(
-            f"shots: expected a pandas DataFrame, got {type(frame).__name__}; wrap rows as pd.DataFrame(rows)"
-        )
-    _check_columns(frame)
+    model, rows = _read_rows(model, frame, check_units)
     pair = _pair_of(frame)
+    failed = rows.checked[~rows.ended]
+    if len(failed):
+        worked = {key for key, ended in zip(model.space.keys(rows.checked), rows.ended, strict=True) if ended}
+        failed = failed.assign(outcome=frame["outcome"].astype(str).to_numpy()[~rows.ended])
+        failed = failed[[key not in worked for key in model.space.keys(failed)]].reset_index(drop=True)
+    return model, PairShots(pair, _averaged(rows.places, rows.log_runtime, rows.metrics), failed)
+
+
+def read_many(model: FlashModel, frame: pd.DataFrame) -> tuple[FlashModel, list[tuple[Pair, Shots]]]:
+    """Check the shots of several pairs, told apart by `app` and `platform`; arguments and errors as `read_shots`."""
+    model, rows = _read_rows(model, frame, check_units=True)
+    names = [frame[c].tolist() if c in frame else [None] * len(frame) for c in ("app", "platform")]
+    pairs = [(str(app), None if pd.isna(platform) else str(platform)) for app, platform in zip(*names, strict=True)]
+    number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    owner = np.array([number[pair] for pair in pairs], dtype=np.int64)[rows.ended]
+    found = []
+    for pair, i in number.items():
+        own = owner == i
+        found.append((pair, _averaged(rows.places[own], rows.log_runtime[own], rows.metrics[own])))
+    return model, found
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of a frame that were checked; the last three are those that ended well."""
+
+    checked: pd.DataFrame
+    ended: Bool[np.ndarray, " row"]
+    places: Int[np.ndarray, " ok"]
+    log_runtime: Float[np.ndarray, " ok"]
+    metrics: Float[np.ndarray, "ok metric"]
+
+
+def _read_rows(model: FlashModel, frame: pd.DataFrame, check_units: bool) -> tuple[FlashModel, _Rows]:
+    if not isinstance(frame, pd.DataFrame):
+        got = type(frame).__name__
+        raise ShotsError(f"shots: expected a pandas DataFrame, got {got}; wrap rows as pd.DataFrame(rows)")
+    _check_columns(frame)
     ended = _ended(frame)
     checked = model.space.check(frame, "shots")
     runtime = _numbers(frame, "runtime_ms", ended, above=0.0)[ended]
@@ -73,12 +107,7 @@ def read_shots(model: FlashModel, frame: pd.DataFrame, *, check_units: bool = Tr
     if check_units:
         _check_units(model, places, runtime)
         _check_shares(model.metric_names, metrics, runtime)
-    failed = checked[~ended]
-    if len(failed):
-        worked = set(model.space.keys(configurations))
-        failed = failed.assign(outcome=frame["outcome"].astype(str).to_numpy()[~ended])
-        failed = failed[[key not in worked for key in model.space.keys(failed)]].reset_index(drop=True)
-    return model, PairShots(pair, _averaged(places, np.log(runtime), metrics), failed)
+    return model, _Rows(checked, ended, places, np.log(runtime), metrics)
 
 
 def _pair_of(frame: pd.DataFrame) -> Pair:

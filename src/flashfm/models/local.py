@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -160,6 +161,13 @@ class LocalProcess:
             observed=self.observed[:, places],
         )
 
+    @cached_property
+    def _by_config(self) -> tuple[Float[Tensor, "config pair value"], Float[Tensor, "config pair value"]]:
+        """Values and which are known, in single precision: most of the time goes here, and it needs no more."""
+        arrays = (np.ascontiguousarray(part.swapaxes(0, 1), dtype=np.float32) for part in (self.values, self.known))
+        values, known = (torch.from_numpy(array) for array in arrays)
+        return values, known
+
     def _differences(self, shots: Shots) -> Float[Tensor, "task pair kind"]:
         """Mean squared differences between each task's shots and each training pair in the same configurations."""
         values, known = (
@@ -170,12 +178,10 @@ class LocalProcess:
         level = gap.mean(dim=-1, keepdim=True)
         unseen = 1 - torch.from_numpy(self.observed[:, shots.config].mean(axis=-1).T)
         own = torch.stack([level[..., 0] ** 2, ((gap - level) ** 2).mean(dim=-1), unseen], dim=-1)
-        # single precision: most of the time goes here, and differences need no more
-        single = np.float32
-        theirs = torch.from_numpy(self.values.astype(single)[:, shots.config].swapaxes(0, 1))
-        both = torch.from_numpy(self.known.astype(single)[:, shots.config].swapaxes(0, 1)) * known[:, None].float()
-        squares = (theirs - values[:, None].float()).square_().mul_(both)
-        apart = (squares.sum(dim=2) / both.sum(dim=2).clamp_(min=1)).double()
+        theirs, seen = (part[torch.from_numpy(shots.config)] for part in self._by_config)
+        both = seen * known[:, :, None].float()
+        squares = (theirs - values[:, :, None].float()).square_().mul_(both)
+        apart = (squares.sum(dim=1) / both.sum(dim=1).clamp_(min=1)).double()
         return torch.cat([own, apart], dim=-1)
 
     def _weights(
