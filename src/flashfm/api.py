@@ -9,7 +9,6 @@ import datetime
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -160,7 +159,7 @@ def _card(
     run: dict[str, Any] = {
         "intended_use": USE,
         "date": datetime.datetime.now(datetime.UTC).date(),
-        "machine": {**describe(), "torch": version("torch"), "seed": seed},
+        "machine": {**describe(), "seed": seed},
         "seconds": round(seconds, 1),
         "data": _parts(table),
         "splits": (

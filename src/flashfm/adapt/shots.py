@@ -204,7 +204,7 @@ def _check_units(model: FlashModel, places: Int[np.ndarray, " shot"], runtime: F
                 raise ShotsError(
                     f"shots: row {i + 1}, column 'runtime_ms': {value:g} looks like {unit}, not milliseconds"
                     f" (pretraining pairs took {low[i]:.3g} to {high[i]:.3g} ms there): {times};"
-                    " if it is right, pass check_units=False"
+                    " if it is right, switch this check off (check_units=False, --no-check-units)"
                 )
 
 
@@ -222,7 +222,7 @@ def _check_shares(
         raise ShotsError(
             f"shots: row {i + 1}: CPU time of {busy[i]:g} ms ({', '.join(names[j] for j in timed)}) in a run of"
             f" {runtime[i]:g} ms; expected at most {MAX_CORES} times as much: runtime_ms or they are in another unit;"
-            " if it is right, pass check_units=False"
+            " if it is right, switch this check off (check_units=False, --no-check-units)"
         )
 
 

@@ -82,8 +82,7 @@ def run(
     for done, method in enumerate(_methods(folder / "models" / "lambda", quick)):
         path = folder / f"{method.name}-example.json"
         if not path.exists():
-            text = json.dumps(_example(method)).encode()
-            write_whole(path, lambda file, text=text: file.write(text))
+            _keep(path, _example(method))
         curves += json.loads(path.read_text())
         on_step(len(methods) + done + 1, 2 * len(methods))
     return _write(results_folder, found, pd.DataFrame(curves), split.name, sets, quick)
@@ -123,6 +122,11 @@ def _judge(
         pair, _, ape = evaluation.score(fitted, data, places[situation].tolist(), 1, sets=sets)
         columns |= {f"pair_{i}": pair, f"ape_{i}": ape}
     write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **columns))
+
+
+def _keep(path: Path, content: list[dict[str, Any]]) -> None:
+    text = json.dumps(content).encode()
+    write_whole(path, lambda file: file.write(text))
 
 
 def _read(path: Path) -> dict[str, Errors]:

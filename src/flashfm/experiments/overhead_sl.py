@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def ratio(arm: Sequence[float], base: Sequence[float]) -> tuple[float, float, fl
 
 
 def _median_ms(call: Callable[[], object], seconds: float) -> float:
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < end:
         start = time.perf_counter()
@@ -150,15 +151,16 @@ def _inference(data: Observations, model: FlashModel) -> dict[str, dict[str, Cal
         shots = data.shots(pairs[:n], place[:n])
         frame = _frame(data, pairs[:n], place[:n, 0])
         arms: dict[str, Callable[[], object]] = {
-            name: lambda system=system, shots=shots: system.predict(shots) for name, system in systems.items()
+            name: partial(system.predict, shots) for name, system in systems.items()
         }
-        arms[TENSORS] = lambda shots=shots: model.forecast(shots)
-        if n == 1:
-            arms[PUBLIC] = lambda frame=frame: regressor.adapt(frame).predict()
-        else:
-            arms[PUBLIC] = lambda frame=frame: regressor.predict(frame)
+        arms[TENSORS] = partial(model.forecast, shots)
+        arms[PUBLIC] = partial(_adapt_and_predict, regressor, frame) if n == 1 else partial(regressor.predict, frame)
         found[group] = arms
     return found
+
+
+def _adapt_and_predict(regressor: FlashRegressor, frame: pd.DataFrame) -> pd.DataFrame:
+    return regressor.adapt(frame).predict()
 
 
 def _frame(data: Observations, pairs: np.ndarray, place: np.ndarray) -> pd.DataFrame:

@@ -140,7 +140,7 @@ def _train(folder: Path, config: Table1Config, models: Path, on_step: OnStep) ->
         for number in range(config.splits)
         for name, data in loaded.items()
         for method in config.methods(models / name)
-        for ks, with_training in _shots_of(method, data)
+        for ks, with_training in shots_of(method, data)
     ]
     done, total = 0, sum(len(ks) for *_, ks, _ in jobs)
     for number, name, method, ks, with_training in jobs:
@@ -158,7 +158,7 @@ def _train(folder: Path, config: Table1Config, models: Path, on_step: OnStep) ->
     return left_out
 
 
-def _shots_of(method: Method, data: Observations) -> list[tuple[list[int], bool]]:
+def shots_of(method: Method, data: Observations) -> list[tuple[list[int], bool]]:
     """Each K that leaves something to ask, and whether the training error is wanted."""
     most = max(map(len, data.observed))
     several = [k for k in SHOTS if k < most]

@@ -18,7 +18,7 @@ def describe() -> dict[str, str | int | float]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    for name in ("numpy", "pillow", "pyyaml", "boto3", "moto"):
+    for name in ("numpy", "pillow", "pyyaml", "boto3", "moto", "torch"):
         try:
             described[name] = version(name)
         except PackageNotFoundError:

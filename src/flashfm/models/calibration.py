@@ -14,6 +14,8 @@ from jaxtyping import Float
 
 NOMINAL = 0.90
 """Share of observations that intervals are to cover."""
+FEW = 12
+"""Pairs below which the finite-sample correction is made in any case."""
 MAX_SHOTS = 5
 """Shots for which there are values of their own; more are treated as these."""
 SHIFTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -108,8 +110,8 @@ def _margins(held: Held, normal: Sequence[float], mix: float) -> tuple[float, fl
     lower = held.mean + deviation * (normal[0] + mix * held.correction[:, 1])
     upper = held.mean + deviation * (normal[2] + mix * held.correction[:, 3])
     level = (1 + NOMINAL) / 2
-    if held.once:
-        pairs = np.unique(held.pair).size
+    pairs = np.unique(held.pair).size
+    if held.once or pairs < FEW:
         level = min(1.0, level * (pairs + 1) / pairs)
     below = _quantile((lower - held.observed) / deviation, weight, level)
     return below, _quantile((held.observed - upper) / deviation, weight, level)

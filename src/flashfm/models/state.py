@@ -236,8 +236,10 @@ def _check(model: FlashModel) -> None:
         ).shape[-1]
         shapes["environment.mean"] = (model.environment.mean, (configs, told))
         shapes["environment.scale"] = (model.environment.scale, (configs, told))
-        references = (configs, model.environment.reference.shape[1], told)
-        shapes["environment.reference"] = (model.environment.reference, references)
+        shapes["environment.reference"] = (
+            model.environment.reference,
+            (configs, model.environment.reference.shape[1], told),
+        )
         if model.environment.held.ndim != 2 or not model.environment.held.size:
             raise _damaged("its environment part does not fit")
     for name, (array, expected) in shapes.items():

@@ -40,7 +40,7 @@ class PretrainConfig:
     prior: PriorConfig = field(default_factory=PriorConfig)
     network: FlashConfig = field(default_factory=FlashConfig)
     likeness_steps: int = 150
-    """Steps of learning which training pairs are alike."""
+    """Steps of learning which training pairs are alike; fewer with few pairs."""
     likeness_tasks: int = 400
     """Tasks of each K that it is learned on, at most."""
     inner_folds: int = 5
@@ -101,7 +101,15 @@ def pretrain(
     Raises:
         ModelError: fewer than three applications, or none with two configurations.
     """
-    config = config or PretrainConfig()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks this small only wait for each other on several, most of all on a busy machine
+    try:
+        return _pretrain(data, config or PretrainConfig(), seed, on_step, on_held)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pretrain(data: Observations, config: PretrainConfig, seed: int, on_step: OnStep, on_held: OnHeld) -> FlashModel:
     apps = sorted(data.apps)
     if len(apps) < 3 or max(len(seen) for seen in data.observed) < 2:
         raise ModelError(
@@ -291,7 +299,8 @@ def _prior(
         rest = data.of_pairs(np.flatnonzero(fold != f))
         apart = hierarchical_gp.fit(features, rest.log_runtime, interactions, config.prior, gp.kernel)
         priors.append((LocalProcess.of(apart, scaler, rest), np.flatnonzero(fold == f)))
-    likeness = local.learn(_likeness_tasks(data, priors, config, rng), shift=SHIFT, steps=config.likeness_steps)
+    steps = min(config.likeness_steps, 40 + len(data))
+    likeness = local.learn(_likeness_tasks(data, priors, config, rng), shift=SHIFT, steps=steps)
     own = LocalProcess.of(gp, scaler, data, likeness)
     return own, [(prior.learned(likeness), pairs) for prior, pairs in priors]
 
