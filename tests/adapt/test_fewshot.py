@@ -154,7 +154,7 @@ def test_fine_tuning_is_said_only_where_it_happened(regressor: FlashRegressor, a
 
 def test_a_novel_pair_is_tuned_from_three_shots_on(pretrained: FlashModel, app: pd.DataFrame) -> None:
     assert pretrained.novelty is not None
-    all_novel = replace(pretrained.novelty, held=np.zeros((1, 100)))
+    all_novel = replace(pretrained.novelty, held=np.zeros((1, 10_000)))
     trusted = replace(pretrained.calibration, mix=np.ones(6))
     regressor = FlashRegressor(replace(pretrained, novelty=all_novel, calibration=trusted))
     assert not regressor.adapt(app.head(2)).fine_tuned
@@ -461,7 +461,7 @@ def test_arguments_that_are_none_are_refused(
 
 def test_a_novel_pair_with_few_shots_is_declined(pretrained: FlashModel, app: pd.DataFrame) -> None:
     assert pretrained.novelty is not None
-    regressor = FlashRegressor(replace(pretrained, novelty=replace(pretrained.novelty, held=np.zeros((1, 100)))))
+    regressor = FlashRegressor(replace(pretrained, novelty=replace(pretrained.novelty, held=np.zeros((1, 10_000)))))
     answer = regressor.adapt(app.head(1)).recommend("runtime")
     assert isinstance(answer, Declined)
     assert "measure 2 more" in answer.mend

@@ -16,6 +16,7 @@ from flashfm.models import flash
 from flashfm.models.calibration import Calibration
 from flashfm.models.flash import FlashConfig, FlashModel, FlashNet, Forecast
 from flashfm.models.meta_learner import MetaLearnerConfig
+from flashfm.models.novelty import LEVEL
 from flashfm.tasks.config_search import Observations, Shots
 
 PARTS = ("point", "lower", "upper", "mean", "variance")
@@ -147,6 +148,38 @@ def test_more_shots_than_there_are_values_for_take_the_last(model: FlashModel, u
     steep = replace(FULL, shift=np.array([0, 0, 0, 0, 0, 1.0]))
     forecast = replace(model, nets=(), calibration=steep).forecast(shots_of(unseen, 6))
     np.testing.assert_allclose(forecast.point, forecast.mean - forecast.variance, rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_pairs_are_judged_in_a_batch_as_one_by_one(pretrained: FlashModel, unseen: Observations, k: int) -> None:
+    shots = shots_of(unseen, k, tasks=6)
+    metrics = shots.metrics.copy()
+    metrics[::2] = np.nan
+    shots = replace(shots, metrics=metrics)
+    p_value, distance = pretrained.judge(shots, pretrained.embed(shots))
+    assert ((p_value > 0) & (p_value <= 1)).all()
+    for i in range(6):
+        one = shots.part(slice(i, i + 1))
+        alone = pretrained.judge(one, pretrained.embed(one))
+        assert p_value[i] == pytest.approx(alone[0][0], abs=1e-6)
+        assert distance[i] == pytest.approx(alone[1][0], rel=1e-3)
+
+
+def test_pairs_of_the_same_world_are_seldom_called_novel(pretrained: FlashModel, unseen: Observations) -> None:
+    for k in (1, 3):
+        for known in (1.0, np.nan):
+            shots = shots_of(unseen, k, tasks=60)
+            shots = replace(shots, metrics=shots.metrics * known)
+            p_value, _ = pretrained.judge(shots, pretrained.embed(shots))
+            assert float((p_value < LEVEL).mean()) < 0.15
+
+
+def test_a_shot_between_those_of_the_grid_is_judged_too(pretrained: FlashModel) -> None:
+    wider = pretrained.extended(pd.DataFrame({"memory_mb": [700.0]}))
+    shots = Shots(np.array([[6, 1]]), np.array([[5.0, 5.5]]), np.array([[[60.0, 2e4], [60.0, 2e4]]]))
+    p_value, distance = wider.judge(shots, wider.embed(shots))
+    assert 0 < p_value[0] <= 1
+    assert np.isfinite(distance[0])
 
 
 def test_embeddings_are_those_of_the_forecast(pretrained: FlashModel, unseen: Observations) -> None:

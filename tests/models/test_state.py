@@ -117,7 +117,8 @@ def test_a_tensor_of_another_shape_is_refused(saved: State) -> None:
     config, tensors = saved
     cases = {}
     # Numbers of references and of held-out distances, and residual patterns that nobody uses, are free.
-    free = {("novelty.held", 0), ("novelty.held", 1), ("gp.residual", 0)}
+    free = {("gp.residual", 0), ("environment.reference", 1)}
+    free |= {(f"{part}.held", axis) for part in ("novelty", "bare", "environment") for axis in (0, 1)}
     for name, value in tensors.items():
         shapes = {"with another axis": value[None]}
         if value.ndim > 1:
@@ -152,7 +153,7 @@ def test_a_tensor_of_another_type_is_refused(saved: State) -> None:
 
 def test_indices_out_of_range_are_refused(saved: State) -> None:
     config, tensors = saved
-    names = ("gp.pattern", "novelty.pair")
+    names = ("gp.pattern", "novelty.pair", "bare.pair")
     cases = {f"{n} {by}": (config, {**tensors, n: tensors[n] + by}) for n in names for by in (-(10**6), -1, 10**6)}
     grown = np.array([[0, 5]]), np.array([[-3, 0]])
     cases |= {
