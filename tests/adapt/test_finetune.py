@@ -33,7 +33,7 @@ def weights(model: FlashModel) -> dict[str, torch.Tensor]:
     return {f"{i}.{n}": v.clone() for i, net in enumerate(model.nets) for n, v in net.state_dict().items()}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True),
     st.lists(st.floats(0.0, 12.0), min_size=6, max_size=6),
@@ -52,10 +52,10 @@ def test_the_shots_own_prediction_is_never_worse(
 
 def test_some_pairs_are_told_better_at_their_shots(model: FlashModel, unseen: Observations) -> None:
     better = 0
-    for pair in range(8):
+    for pair in range(5):
         shots = unseen.shots(np.array([pair]), np.array([[0, 3, 5]]))
         better += own_error(fine_tune(model, shots, SHORT), shots) < own_error(model, shots)
-    assert better >= 3
+    assert better >= 2
 
 
 def test_only_heads_move_and_the_given_model_stays_as_it_was(model: FlashModel, unseen: Observations) -> None:

@@ -17,6 +17,11 @@ from flashfm.pretraining.supervised import PretrainConfig
 from flashfm.tasks.config_search import Observations
 
 
+def contended(frame: pd.DataFrame) -> pd.DataFrame:
+    """The two synthetic platforms under the names of the levels of contention."""
+    return frame.assign(platform=frame["platform"].map({"fast": "openwhisk-1", "slow": "openwhisk-3"}))
+
+
 def test_a_factor_is_the_ratio_of_medians_within_its_interval() -> None:
     rng = np.random.default_rng(0)
     pair = np.repeat(np.arange(20), 30)
@@ -30,7 +35,7 @@ def test_a_factor_is_the_ratio_of_medians_within_its_interval() -> None:
 def test_the_three_situations_share_no_query(
     synthetic: Callable[..., pd.DataFrame], observe: Callable[..., Observations]
 ) -> None:
-    data = observe(synthetic(10, platforms=("openwhisk-1", "openwhisk-3")))
+    data = observe(contended(synthetic(10, platforms=("fast", "slow"))))
     split = evaluation.splits(data, 1)[0]
     base, new = (set(fig5.pairs_of(data, apps, "openwhisk-1").tolist()) for apps in (split.train, split.test))
     moved = set(fig5.pairs_of(data, split.train, "openwhisk-3").tolist())
@@ -46,10 +51,10 @@ def world(
     monkeypatch: pytest.MonkeyPatch, synthetic: Callable[..., pd.DataFrame], small: PretrainConfig
 ) -> dict[str, pd.DataFrame]:
     """Stands in for the measured data set, and the settings of seconds."""
-    example = synthetic(1, seed=9, platforms=("lambda",)).assign(app=fig5.EXAMPLE)
+    example = synthetic(1, seed=9, platforms=("fast",)).assign(app=fig5.EXAMPLE, platform="lambda")
     frames = {
-        "openwhisk": synthetic(15, platforms=("openwhisk-1", "openwhisk-3")),
-        "lambda": synthetic(15, platforms=("lambda",)),
+        "openwhisk": contended(synthetic(15, platforms=("fast", "slow"))),
+        "lambda": synthetic(15, platforms=("fast",)).assign(platform="lambda"),
     }
 
     def table(name: str, *, real: bool) -> MeasurementTable:

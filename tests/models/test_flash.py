@@ -166,12 +166,13 @@ def test_pairs_are_judged_in_a_batch_as_one_by_one(pretrained: FlashModel, unsee
 
 
 def test_pairs_of_the_same_world_are_seldom_called_novel(pretrained: FlashModel, unseen: Observations) -> None:
-    for k in (1, 3):
+    novel = []
+    for k in (1, 2, 3):
         for known in (1.0, np.nan):
             shots = shots_of(unseen, k, tasks=60)
             shots = replace(shots, metrics=shots.metrics * known)
-            p_value, _ = pretrained.judge(shots, pretrained.embed(shots))
-            assert float((p_value < LEVEL).mean()) < 0.15
+            novel.append(pretrained.judge(shots, pretrained.embed(shots))[0] < LEVEL)
+    assert float(np.mean(novel)) < 0.15  # few applications held out, few judged
 
 
 def test_a_shot_between_those_of_the_grid_is_judged_too(pretrained: FlashModel) -> None:

@@ -60,7 +60,7 @@ def test_a_table_without_metrics_has_none() -> None:
     assert data.shots(np.array([1]), np.array([[0, 1]])).metrics.shape == (1, 2, 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.permutations(range(len(FRAME))))
 def test_the_order_of_rows_changes_nothing_but_that_of_pairs(order: list[int]) -> None:
     data, shuffled = observations(), observations(FRAME.iloc[order])

@@ -245,10 +245,11 @@ class AdaptedRegressor:
 
     def nearest(self, n: int = 3) -> list[tuple[str, str | None, float]]:
         """The `n` pretraining pairs whose embeddings lie nearest, and how far; empty where there is no embedding."""
-        model, embedding = self._model.novelty, self.embedding
-        if model is None or embedding is None:
+        model, embedding = self._model, self.embedding
+        if model.novelty is None or embedding is None:
             return []
-        return [(*self._model.known[pair], distance) for pair, distance in model.nearest(embedding, n)]
+        bank = model.novelty if model.bare is None or model.complete(self._read.shots)[0] else model.bare
+        return [(*model.known[pair], distance) for pair, distance in bank.nearest(embedding, n)]
 
     def predict(self, queries: pd.DataFrame | None = None) -> pd.DataFrame:
         """Run time in ms with its 90 % interval, for each asked configuration.
@@ -307,10 +308,11 @@ class AdaptedRegressor:
                 if len(failed)
                 else "nothing was measured of this application"
             )
-            return Declined(
-                f"{what}; the prior alone fits any",
-                f"measure it once, in {label(self.next_measurement().config)} for example, and adapt",
-            )
+            try:
+                mend = f"measure it once, in {label(self.next_measurement().config)} for example, and adapt"
+            except ModelError:
+                mend = "measure a larger configuration, or mend the application first"
+            return Declined(f"{what}; the prior alone fits any", mend)
         space, shots = self._model.space, self.shots
         table = self.predict(candidates)
         keys, shot_keys, bad_keys = (space.keys(frame) for frame in (table, shots, failed))
@@ -355,7 +357,9 @@ class AdaptedRegressor:
         tried = {*self._read.shots.config[0].tolist(), *space.locate(self._read.failed, self._model.places).tolist()}
         left = np.array([i for i in asked if i not in tried and not self._hopeless(int(i))], dtype=np.int64)
         if not left.size:
-            raise ModelError("every configuration of the model has been measured; there is nothing left to measure")
+            raise ModelError(
+                "every configuration of the model was measured, or is bound to fail; none is left to measure"
+            )
         prior = self._model.prior
         if goal == "learn":
             best, before, after = most_informative(prior.covariance(self._read.shots), prior.gp.noise, left, asked)

@@ -98,11 +98,14 @@ def table1(
 @app.command(epilog="Example: flashfm reproduce search --quick")
 def search(
     out: Path = typer.Option(
-        Path("out/search"), help="Folder for scores and regret curves; a stopped run goes on there."
+        Path("out"),
+        help="Folder of what `reproduce table1` left (table1, models), for the rest; a stopped run goes on.",
     ),
-    models: Path = typer.Option(Path("out/models"), help="Folder of our models, as `reproduce table1` leaves them."),
     results: Path = RESULTS,
     splits: int | None = typer.Option(None, min=1, max=20, help="Splits by application [20; with --quick, 1]."),
+    groups: int | None = typer.Option(
+        None, min=0, help="Data sets and algorithms to leave out [all; with --quick, 1]."
+    ),
     only_assemble: bool = typer.Option(False, "--only-assemble", help="Train nothing; make the page of what is there."),
     quick: bool = QUICK_OPTION,
     as_json: bool = AS_JSON,
@@ -110,11 +113,10 @@ def search(
     """Search on CloudBandit: designed shots, regret after a few measurements, intervals, unseen data and algorithms."""
     from flashfm.experiments.search import SearchConfig, run
 
-    _check_folders(out=out, models=models, results=results)
-    config = SearchConfig.of(quick=quick, splits=splits)
-    folder, kept = (out / "quick", models / "quick") if quick else (out, models)
+    _check_folders(out=out, results=results)
+    config = SearchConfig.of(quick=quick, splits=splits, groups=groups)
     with _threads(), progress_bar("search", quiet=as_json or only_assemble) as on_step:
-        path = run(folder, results, config, models=kept, on_step=on_step, only_assemble=only_assemble)
+        path = run(out, results, config, on_step=on_step, only_assemble=only_assemble)
     _say(path, as_json=as_json)
 
 

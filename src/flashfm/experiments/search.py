@@ -20,9 +20,10 @@ from flashfm.baselines.search import PICKS, FittedList, Searcher
 from flashfm.datasets.files import write_whole
 from flashfm.datasets.splits import Split, leave_one_group_out, shot_sets
 from flashfm.errors import DataError, DataMissingError, ModelError
-from flashfm.experiments import evaluation
+from flashfm.experiments import evaluation, results
 from flashfm.experiments.ours import VARIANTS, Ours
 from flashfm.experiments.printed import TITLES
+from flashfm.experiments.search_page import DATASET, GROUPS, SHOTS, Places, assemble, draw, markdown
 from flashfm.experiments.table1 import Table1Config, shots_of
 from flashfm.models import hierarchical_gp
 from flashfm.models.flash import FlashModel
@@ -30,12 +31,8 @@ from flashfm.models.local import LocalProcess
 from flashfm.pretraining.supervised import PretrainConfig
 from flashfm.tasks.config_search import Method, Observations, Shots
 
-DATASET = "cloudbandit"
-SHOTS = (1, 2, 3, 5)
 COVERED = (0, 1, 2, 3, 4, 5)
 COVERAGE_SETS = 20
-GROUPS = {"leave-dataset-out": 0, "leave-algorithm-out": 1}
-"""Kind of split -> part of a workload's name, `dataset-algorithm`, that groups."""
 REPEATS = {"random search": 20, "Bayesian optimisation": 10}
 """Runs for each pair of what draws at random; their regret is averaged."""
 INNER_FOLDS = 5
@@ -170,28 +167,59 @@ class SearchConfig:
         return cls(table.splits, table.sets, table.pretrain, 1 if quick and groups is None else groups, quick=quick)
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where what a run leaves is kept, each part in a folder of its own; a quick run has other folders."""
+def run(
+    root: Path,
+    results_folder: Path,
+    config: SearchConfig,
+    *,
+    on_step: Callable[[int, int], object] = lambda *_: None,
+    only_assemble: bool = False,
+) -> Path:
+    """Run what is missing below `root`, then write the page of what lies there.
 
-    root: Path
-    quick: bool
+    Args:
+        root: scores, models and regret curves go to folders of it; see `Places`. Those of `reproduce table1` are used.
+        results_folder: where `search.json`, `search.md`, `search.png` and `search-shots.png` go.
+        config: what to run.
+        on_step: told of progress.
+        only_assemble: train nothing.
 
-    def of(self, part: str) -> Path:
-        """Folder of `table1`, `models`, `designed`, `regret`, `coverage` or a kind of `GROUPS`."""
-        return self.root / part / "quick" if self.quick else self.root / part
+    Returns:
+        Path of `search.json`.
 
-    @property
-    def models(self) -> Path:
-        """Our models of the data set's splits."""
-        return self.of("models") / DATASET
+    Raises:
+        DataError: CloudBandit is not on this machine, nothing lies below `root`, or a file is damaged.
+    """
+    places = Places(root, config.quick)
+    to_do = [] if only_assemble else list(jobs(places, config))
+    for done, job in enumerate(to_do):
+        job()
+        on_step(done + 1, len(to_do))
+    rows, more = assemble(places)
+    path = results_folder / "search.json"
+    quick = "quick: little training, 20 shot sets and one split, figures without weight; " if config.quick else ""
+    results.write(
+        path,
+        command="flashfm reproduce search" + (" --quick" if config.quick else ""),
+        protocol=quick
+        + "splits by application; random shots, or those of one list designed on training pairs; absolute percentage"
+        " error, mean over queries, then pairs, then splits; regret is (best measured - best observed) / best observed,"
+        " search rules chosen on training pairs; coverage is the share of queries within the 90 % interval; sd over"
+        " split means",
+        seeds=list(range(4)),
+        rows=rows,
+        more=more | {"quick": config.quick},
+        markdown_of=markdown,
+    )
+    draw(path)
+    return path
 
 
 Job = Callable[[], object]
 
 
 def jobs(places: Places, config: SearchConfig) -> Iterator[Job]:
-    """What there is to do, split after split; each job keeps what it finds and does nothing where that is there already.
+    """What there is to do, split after split; each job keeps what it finds, or does nothing if that is there.
 
     Raises:
         DataMissingError: CloudBandit is not on this machine.

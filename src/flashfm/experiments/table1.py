@@ -203,9 +203,9 @@ def assemble(folder: Path, datasets: Sequence[str]) -> tuple[list[Row], dict[str
             differences += [
                 {"dataset": name, "shots": k, "method": OURS, "rival": rival, **_difference(*both)}
                 for rival in tested
-                if rival != OURS and (both := _common(tested, OURS, rival))
+                if rival != OURS and (both := common(tested, OURS, rival))
             ]
-            if both := _common(tested, FLASH, SIZELESS):
+            if both := common(tested, FLASH, SIZELESS):
                 reductions.append({"dataset": name, "shots": k, **reduction(*both)})
     if not rows:
         raise DataError(f"{folder}: no scores of {', '.join(datasets)} there; run without --only-assemble first")
@@ -221,7 +221,7 @@ def assemble(folder: Path, datasets: Sequence[str]) -> tuple[list[Row], dict[str
     }
 
 
-def _common(tested: dict[str, dict[int, Scores]], *names: str) -> list[list[Scores]]:
+def common(tested: dict[str, dict[int, Scores]], *names: str) -> list[list[Scores]]:
     """Scores of several methods on the splits that all of them have; empty where there are none."""
     if any(name not in tested for name in names):
         return []
@@ -231,7 +231,7 @@ def _common(tested: dict[str, dict[int, Scores]], *names: str) -> list[list[Scor
 
 def _best(dataset: str, k: int, tested: dict[str, dict[int, Scores]]) -> list[dict[str, Any]]:
     """The method of least error on the splits that all methods have."""
-    scores = _common(tested, *tested) if tested else []
+    scores = common(tested, *tested) if tested else []
     if not scores:
         return []
     means = [evaluation.summarise(dataset, m, k, of, TEST).mean for m, of in zip(tested, scores, strict=True)]

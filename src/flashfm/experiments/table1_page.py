@@ -21,6 +21,8 @@ FLOORS = {
     "repeat_late_shape_mape": "repeat noise of the curve's shape, after all the rest",
 }
 """How far one measurement is from another of the same pair and size: entry of the data card -> what it is called."""
+SHORT = {"lambda": "measured lambda", "openwhisk": "measured openwhisk", "sizeless-selfhosted": "self-hosted Sizeless"}
+"""Names of data sets that fit beside a panel."""
 DRAWN_FLOOR = "repeat_soon_shape_mape"
 """The one in the picture: shots give the level, the shape is what is left to tell."""
 
@@ -41,8 +43,8 @@ def markdown(path: Path) -> str:
     quick = " **A quick run: figures without weight.**" if content["quick"] else ""
     lines.append(
         f"`{content['command']}`, commit {content['commit']}.{quick} Mean absolute percentage error as a share, with"
-        " the standard deviation over splits; bold: the least over the splits that all methods of the block have. Methods"
-        " differ in their number of splits, for the machine's time; differences are over the splits that both have."
+        " the standard deviation over splits; bold: the least over the splits that all methods of the block have."
+        " Methods differ in their number of splits, for the machine's time; differences are over those that both have."
     )
     return "\n".join(lines) + "\n"
 
@@ -99,7 +101,7 @@ def _compared(content: dict[str, Any]) -> list[str]:
     if differences := content["ours_minus_rival"]:
         shots = sorted({d["shots"] for d in differences})
         heads = ["data set", "rival", *(f"K={k}" for k in shots), "splits"]
-        lines += [f"### flashfm minus each rival, mean difference in error [95 % by bootstrap over pairs]", ""]
+        lines += ["### flashfm minus each rival, mean difference in error [95 % by bootstrap over pairs]", ""]
         lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
         for dataset, rival in dict.fromkeys((d["dataset"], d["rival"]) for d in differences):
             of_k = {d["shots"]: d for d in differences if (d["dataset"], d["rival"]) == (dataset, rival)}
@@ -121,7 +123,7 @@ def draw(path: Path) -> Path:
     floor = content["noise_floor_lambda"].get(DRAWN_FLOOR)
     frame = pd.DataFrame(
         {
-            "dataset": content["titles"][row["dataset"]],
+            "dataset": SHORT.get(row["dataset"], row["dataset"]),
             "method": row["method"],
             "shots": row["shots"],
             "mean": row["mean"],

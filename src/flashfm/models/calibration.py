@@ -96,7 +96,7 @@ def _point(held: Sequence[Held]) -> tuple[float, float]:
     mixes = MIXES if any(np.any(one.correction) for one in held) else (0.0,)
     grid = [(shift, mix) for mix in mixes for shift in SHIFTS]
     errors = np.array([[_error(one, *choice) for choice in grid] for one in held])
-    return grid[int((errors / errors.min(axis=1, keepdims=True)).mean(axis=0).argmin())]
+    return grid[int((errors / np.maximum(errors.min(axis=1, keepdims=True), 1e-9)).mean(axis=0).argmin())]
 
 
 def _error(held: Held, shift: float, mix: float) -> float:

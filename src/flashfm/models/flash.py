@@ -193,16 +193,22 @@ class FlashModel:
         """
         assert self.novelty is not None
         k = shots.count
-        measured = ~np.isnan(shots.metrics)
-        complete = self.bare is None or bool(measured.mean() >= ENOUGH_METRICS)
-        bank = self.novelty if complete or self.bare is None else self.bare
-        distance = bank.distance(embedding)
-        p_value = bank.p_value(distance, k)
-        if complete and self.environment is not None:
+        distance = self.novelty.distance(embedding)
+        p_value = self.novelty.p_value(distance, k)
+        if self.environment is not None:
             values = environment_values(shots.metrics, shots.log_runtime, self.metric_names)
             other = self.environment.p_value(self.environment.distance(shots.config, values), k)
             p_value = np.minimum(np.minimum(p_value / (1 - ENVIRONMENT), other / ENVIRONMENT), 1.0)
-        return p_value, distance
+        if self.bare is None:
+            return p_value, distance
+        complete, apart = self.complete(shots), self.bare.distance(embedding)
+        return np.where(complete, p_value, self.bare.p_value(apart, k)), np.where(complete, distance, apart)
+
+    def complete(self, shots: Shots) -> Bool[np.ndarray, " task"]:
+        """Whether shots have enough of their metrics to be compared with pretraining pairs that have them."""
+        if not self.metric_names:
+            return np.ones(len(shots), dtype=np.bool_)
+        return np.asarray((~np.isnan(shots.metrics)).mean(axis=(1, 2)) >= ENOUGH_METRICS)
 
     def extended(self, configurations: pd.DataFrame) -> FlashModel:
         """The same model over the grid and further configurations after it, which the space has checked."""

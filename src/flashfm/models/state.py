@@ -6,6 +6,7 @@ Enters: a model, or a configuration object and named arrays. Leaves: the other. 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,13 +106,15 @@ def _difference(
     config: Mapping[str, Any], again: Mapping[str, Any], tensors: Mapping[str, Array], arrays: Mapping[str, Array]
 ) -> str:
     """What a model that was read would be saved differently in; empty where nothing is."""
-    if config != again:
+    if json.dumps(config, sort_keys=True) != json.dumps(again, sort_keys=True):
         names = [name for name in {*config, *again} if config.get(name) != again.get(name)]
-        return f"entry {sorted(map(str, names))[0]!r} of its configuration is not as it was written"
+        return f"its configuration is not as it was written ({', '.join(sorted(map(str, names))[:1]) or 'types'})"
     odd = sorted({*tensors} ^ {*arrays})
     if odd:
         return f"tensor {odd[0]!r} is {'missing' if odd[0] in arrays else 'unknown'}"
     for name, array in tensors.items():
+        if array.dtype != _dtype(name):
+            return f"tensor {name!r} is {array.dtype}, expected {_dtype(name)}"
         if array.dtype != arrays[name].dtype or array.shape != arrays[name].shape:
             expected = arrays[name]
             return (
@@ -120,6 +123,17 @@ def _difference(
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"tensor {name!r} holds values that are not finite"
     return ""
+
+
+def _dtype(name: str) -> str:
+    """What a tensor of this name is made of."""
+    if name in ("local.known", "local.observed", "together"):
+        return "bool"
+    if name in ("kernel.interactions", "gp.pattern") or name.endswith(".pair"):
+        return "int64"
+    if name.startswith("net.") or name in ("local.values", "novelty.reference", "bare.reference"):
+        return "float32"
+    return "float64"
 
 
 def _read(like: Any, data: Any) -> Any:

@@ -252,7 +252,7 @@ def _folds(apps: list[str], config: PretrainConfig, rng: np.random.Generator) ->
     if len(apps) >= config.hold_out_from:
         yield {apps[i] for i in order[: max(1, round(config.hold_out * len(apps)))]}
         return
-    folds = min(config.cross_folds, len(apps))
+    folds = min(max(config.cross_folds, 3), len(apps))
     for fold in range(folds):
         yield {apps[i] for i in order[fold::folds]}
 
@@ -291,7 +291,7 @@ def _prior(
     features, interactions = data.features, interactions_of(data.space)
     gp = hierarchical_gp.fit(features, data.log_runtime, interactions, config.prior)
     scaler = ShotScaler.fit(data.metrics, data.log_runtime, data.metric_names)
-    folds = min(config.inner_folds, len(data.apps))
+    folds = min(max(config.inner_folds, 2), len(data.apps))
     number = dict(zip(data.apps, rng.permutation(len(data.apps)) % folds, strict=True))
     fold = np.array([number[app] for app, _ in data.pairs])
     priors: list[tuple[LocalProcess, Int[np.ndarray, " _"]]] = []

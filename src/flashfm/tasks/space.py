@@ -172,7 +172,12 @@ def _read_column(data: Any) -> Column:
     if any(isinstance(n, bool) or not isinstance(n, int | float) or not np.isfinite(n) for n in numbers):
         raise ValueError
     column = Column(**{**data, "levels": tuple(levels)})
-    if column.scale <= 0 or column.low > column.high or (column.log and column.low <= 0):
+    if (
+        len(set(levels)) != len(levels)
+        or column.scale <= 0
+        or column.low > column.high
+        or (column.log and column.low <= 0)
+    ):
         raise ValueError
     return column
 

@@ -1,0 +1,109 @@
+"""The ablation: what each variant changes, and that a run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flashfm.experiments import ablation_sl, evaluation
+from flashfm.experiments.ablation_sl import DEFAULT, WithoutMetrics, differences_table, variants
+from flashfm.experiments.ours import Ours
+from flashfm.pretraining.supervised import PretrainConfig
+from flashfm.tasks.config_search import Observations, Shots
+
+
+class Recorder:
+    """Keeps what it is given."""
+
+    name = "recorder"
+    per_shots = False
+    trained: Observations
+    asked: Shots
+
+    def fit(self, train: Observations, *, shots: int, seed: int) -> Recorder:
+        self.trained = train
+        return self
+
+    def predict(self, shots: Shots) -> np.ndarray:
+        self.asked = shots
+        return np.ones((len(shots), 6))
+
+
+def test_each_variant_changes_one_thing(tmp_path: Path) -> None:
+    config = PretrainConfig()
+    found = {method.name: method for method in variants(tmp_path, config, metrics=True)}
+
+    def settings(name: str) -> PretrainConfig:
+        ours = found[name].method  # type: ignore[attr-defined]
+        assert isinstance(ours, Ours)
+        return ours.config
+
+    assert list(found)[0] == DEFAULT
+    assert settings(DEFAULT) == config
+    assert config.network.meta.kind == "gru"
+    for name, kind in (("LSTM", "lstm"), ("transformer", "transformer"), ("set encoder", "set")):
+        assert settings(name).network.meta.kind == kind
+    assert not settings("no embedding").network.use_embedding
+    assert settings("one member").members == 1 < config.members
+    assert settings("no metrics") == settings("no network") == config
+    assert found["no network"].method.name == "flashfm without network"  # type: ignore[attr-defined]
+    stores = [m.method.store for m in found.values() if m.name != "no network"]  # type: ignore[attr-defined]
+    assert len(set(stores)) == len(stores), "models of two variants are never mixed up"
+    assert "no metrics" not in {method.name for method in variants(tmp_path, config, metrics=False)}
+
+
+def test_without_metrics_none_reaches_the_method(
+    synthetic: Callable[..., pd.DataFrame], observe: Callable[..., Observations]
+) -> None:
+    data = observe(synthetic(4))
+    inner = Recorder()
+    fitted = WithoutMetrics("no metrics", inner).fit(data, shots=1, seed=0)
+    shots = data.shots(np.array([0, 1]), np.array([[0], [2]]))
+    fitted.predict(shots)
+    assert inner.trained.metric_names == ()
+    assert inner.trained.metrics.shape == (4, 6, 0)
+    assert inner.asked.metrics.shape == (2, 1, 0)
+    assert np.array_equal(inner.asked.log_runtime, shots.log_runtime)
+    assert data.metric_names, "the data are not changed"
+
+
+def test_a_run_goes_on_and_compares_with_the_default(
+    synthetic: Callable[..., pd.DataFrame],
+    observe: Callable[..., Observations],
+    small: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = {"lambda": observe(synthetic(15)), "cloudbandit": observe(synthetic(15, metrics=False))}
+    monkeypatch.setattr(evaluation, "load", data.__getitem__)
+    monkeypatch.setattr(evaluation, "QUICK_SETS", 4)
+    monkeypatch.setattr(ablation_sl, "QUICK", small)
+    monkeypatch.setattr(ablation_sl, "KINDS", {"set encoder": "set"})
+    seen: list[tuple[int, int]] = []
+    path = ablation_sl.run(tmp_path / "out", tmp_path / "results", quick=True, on_step=lambda *s: seen.append(s))
+    total = (6 + 5) * 3 + 2 * 3
+    assert seen == [(i + 1, total) for i in range(total)]
+    content = json.loads(path.read_text())
+    rows = {(r["dataset"], r["method"], r["metric"], r["shots"]): r for r in content["rows"]}
+    for difference in content["differences"]:
+        assert difference["low"] <= difference["difference"] <= difference["high"]
+        if difference["against"] == DEFAULT:
+            key = (difference["dataset"], difference["method"], "APE", difference["shots"])
+            default = rows[difference["dataset"], DEFAULT, "APE", difference["shots"]]
+            assert difference["difference"] == pytest.approx(rows[key]["mean"] - default["mean"], abs=1e-12)
+    assert {d["shots"] for d in content["differences"] if d["method"] == "fine-tuned"} == {2, 3, 5}
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    ablation_sl.run(tmp_path / "out", tmp_path / "results", quick=True)
+    assert kept == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert (tmp_path / "results" / "ablation-sl.png").exists()
+    assert "95 % interval" in (tmp_path / "results" / "ablation-sl.md").read_text()
+
+
+def test_differences_have_signs_and_intervals() -> None:
+    row = {"dataset": "d", "method": "m", "against": "a", "shots": 2, "difference": 0.01, "low": -0.002, "high": 0.03}
+    assert differences_table([row]).splitlines()[-1] == "| d | m | a | 2 | +0.0100 | -0.0020 to +0.0300 |"
