@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,9 @@ def world(
 
     monkeypatch.setattr(evaluation, "table", table)
     monkeypatch.setattr(fig5, "QUICK_PAPER", PaperConfig(epochs=1, sets_per_epoch=32))
-    monkeypatch.setattr(fig5, "QUICK_OURS", small)
+    monkeypatch.setattr(fig5, "QUICK_OURS", replace(small, least_steps=20, most_steps=20, likeness_steps=2, sets=2))
+    monkeypatch.setattr(fig5, "DRAWS", 50)
+    monkeypatch.setattr(evaluation, "QUICK_SETS", 4)
     return frames
 
 
@@ -83,6 +86,11 @@ def test_a_stopped_run_goes_on_and_every_situation_has_its_row(world: dict[str, 
             errors[fig5.NEW_ENV] / errors[fig5.BASE]
         )
     assert {r["mean"] for r in first["rows"] if r["method"] == "Sizeless, as printed"} == {0.04, 9.9, 16.0}
+    curves = pd.DataFrame(first["example"])
+    assert len(curves) == 3 * 3 * 6
+    assert set(curves["from_mb"]) == set(fig5.FROM_MB)
+    assert curves.groupby("memory_mb")["measured_ms"].nunique().eq(1).all(), "one measured curve beside all"
+    assert (curves["runtime_ms"] > 0).all()
     assert {name.name for name in (tmp_path / "results").iterdir()} == {
         "fig5.json",
         "fig5.md",
@@ -90,12 +98,3 @@ def test_a_stopped_run_goes_on_and_every_situation_has_its_row(world: dict[str, 
         "fig5-flash.png",
         "fig5-example.png",
     }
-
-
-def test_the_example_is_asked_from_three_sizes(world: dict[str, pd.DataFrame], tmp_path: Path) -> None:
-    path = fig5.run(tmp_path / "out", tmp_path / "results", quick=True)
-    curves = pd.DataFrame(json.loads(path.read_text())["example"])
-    assert len(curves) == 3 * 3 * 6
-    assert set(curves["from_mb"]) == set(fig5.FROM_MB)
-    assert curves.groupby("memory_mb")["measured_ms"].nunique().eq(1).all(), "one measured curve beside all"
-    assert (curves["runtime_ms"] > 0).all()

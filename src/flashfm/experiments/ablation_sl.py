@@ -30,7 +30,7 @@ from flashfm.reporting import score_dots
 from flashfm.tasks.config_search import Fitted, Method, Observations, Shots
 
 DATASETS = ("lambda", "cloudbandit")
-SPLITS, SHOTS = 2, (1, 2, 3)
+SPLITS, SHOTS = 1, (1, 2, 3)
 TUNED_SHOTS, TUNED_PAIRS, TUNED_SETS = (2, 3, 5), 20, 5
 DEFAULT = "default (GRU)"
 KINDS: dict[str, Kind] = {"LSTM": "lstm", "transformer": "transformer", "set encoder": "set"}
@@ -91,7 +91,7 @@ def run(
 
 
 def variants(store: Path, config: PretrainConfig, *, metrics: bool) -> list[Method]:
-    """The default and every variant of it; each keeps its models in a folder of its own below `store`."""
+    """The default and every variant of it; what is trained differently is kept in a folder of its own below `store`."""
 
     def ours(name: str, changed: PretrainConfig) -> Method:
         return Named(name, Ours(store=store / name, config=changed))
@@ -101,7 +101,7 @@ def variants(store: Path, config: PretrainConfig, *, metrics: bool) -> list[Meth
     for name, kind in KINDS.items():
         found.append(ours(name, replace(config, network=replace(network, meta=replace(network.meta, kind=kind)))))
     found.append(ours(NO_EMBEDDING, replace(config, network=replace(network, use_embedding=False))))
-    found.append(ours(ONE_MEMBER, replace(config, members=1)))
+    found.append(FirstMember(ONE_MEMBER, Ours(store=store / DEFAULT, config=config)))
     if metrics:
         found.append(WithoutMetrics(NO_METRICS, Ours(store=store / NO_METRICS, config=config)))
     found.append(Named(NO_NETWORK, Ours("flashfm without network", store / DEFAULT, config)))
@@ -119,6 +119,21 @@ class Named:
     def fit(self, train: Observations, *, shots: int, seed: int) -> Fitted:
         """Train."""
         return self.method.fit(train, shots=shots, seed=seed)
+
+
+@dataclass(frozen=True)
+class FirstMember:
+    """The first network of our model alone: trained anew with one, all that chance decides would change as well."""
+
+    name: str
+    ours: Ours
+    per_shots: bool = False
+
+    def fit(self, train: Observations, *, shots: int, seed: int) -> Fitted:
+        """Train all of them, or read what was trained."""
+        del shots
+        model = self.ours.model(train, seed)
+        return FittedOurs(replace(model, nets=model.nets[:1]), "flashfm")
 
 
 @dataclass(frozen=True)

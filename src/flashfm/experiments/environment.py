@@ -34,7 +34,7 @@ from flashfm.tasks.config_search import Fitted, Method, Observations, Shots
 PLATFORMS = ("lambda", "openwhisk-1", "openwhisk-3")
 COLUMN = "environment"
 """The configuration column by which a model is given its platform."""
-SPLITS, SHOTS = 2, (1, 2, 3)
+SPLITS, SHOTS = 1, (1, 2, 3)
 HIDDEN, GIVEN, WRONG, ALONE = "hidden", "given", "wrong", "one model a platform"
 NO_EMBEDDING, NO_METRICS = "no embedding", "no metrics"
 QUICK = PretrainConfig(members=1, least_steps=60, most_steps=60, likeness_steps=20, likeness_tasks=100)

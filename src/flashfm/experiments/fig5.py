@@ -94,13 +94,13 @@ def pairs_of(data: Observations, apps: Sequence[str], platform: str) -> Int[np.n
     return np.array([i for i, (app, of) in enumerate(data.pairs) if app in chosen and of == platform], dtype=np.int64)
 
 
-def factor(errors: Errors, base: Errors, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float, float]:
+def factor(errors: Errors, base: Errors, *, draws: int | None = None, seed: int = 0) -> tuple[float, float, float]:
     """Ratio of the median error to that of the base, and its 95 % interval by bootstrap over pairs of either."""
     rng = np.random.default_rng(seed)
 
     def drawn(of: Errors) -> Float[np.ndarray, " draw"]:
         groups = [of[1][of[0] == pair] for pair in np.unique(of[0])]
-        picks = rng.integers(len(groups), size=(draws, len(groups)))
+        picks = rng.integers(len(groups), size=(draws or DRAWS, len(groups)))
         return np.array([np.median(np.concatenate([groups[i] for i in pick])) for pick in picks])
 
     low, high = np.quantile(drawn(errors) / drawn(base), [0.025, 0.975])

@@ -199,7 +199,7 @@ def assemble(folder: Path, datasets: Sequence[str]) -> tuple[list[Row], dict[str
             for method in METHODS if k in TRAINED else ():
                 if trained := stored(folder / name / method, k, "train"):
                     rows.append(evaluation.summarise(name, method, k, list(trained.values()), TRAIN))
-            best += _best(name, k, tested)
+            best += best_of(name, k, tested)
             differences += [
                 {"dataset": name, "shots": k, "method": OURS, "rival": rival, **_difference(*both)}
                 for rival in tested
@@ -229,14 +229,17 @@ def common(tested: dict[str, dict[int, Scores]], *names: str) -> list[list[Score
     return [[tested[name][number] for number in shared] for name in names] if shared else []
 
 
-def _best(dataset: str, k: int, tested: dict[str, dict[int, Scores]]) -> list[dict[str, Any]]:
-    """The method of least error on the splits that all methods have."""
+def best_of(dataset: str, k: int, tested: dict[str, dict[int, Scores]]) -> list[dict[str, Any]]:
+    """The method of least error on the splits that all methods have; several that are equal."""
     scores = common(tested, *tested) if tested else []
     if not scores:
         return []
     means = [evaluation.summarise(dataset, m, k, of, TEST).mean for m, of in zip(tested, scores, strict=True)]
-    chosen = int(np.argmin(means))
-    return [{"dataset": dataset, "shots": k, "method": list(tested)[chosen], "splits": len(scores[0])}]
+    return [
+        {"dataset": dataset, "shots": k, "method": method, "splits": len(scores[0])}
+        for method, mean in zip(tested, means, strict=True)
+        if mean == min(means)
+    ]
 
 
 def _difference(ours: list[Scores], rival: list[Scores]) -> dict[str, Any]:

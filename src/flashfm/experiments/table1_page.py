@@ -59,7 +59,7 @@ def _block(name: str, rows: list[dict[str, Any]], content: dict[str, Any]) -> li
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for method in dict.fromkeys(row["method"] for row in rows):
         found = [cells.get((method, TEST, k)) for k in tested]
-        texts = ["–" if row is None else f"{row['mean']:.3f}{_spread(row)}" for row in found]
+        texts = ["–" if row is None else f"{row['mean']:.3f}{spread(row)}" for row in found]
         texts = [f"**{text}**" if (k, method) in best else text for k, text in zip(tested, texts, strict=True)]
         training = [cells.get((method, TRAIN, k)) for k in trained]
         texts += ["–" if row is None else f"{row['mean']:.3f}" for row in training]
@@ -78,7 +78,8 @@ def _block(name: str, rows: list[dict[str, Any]], content: dict[str, Any]) -> li
     return lines
 
 
-def _spread(row: dict[str, Any]) -> str:
+def spread(row: dict[str, Any]) -> str:
+    """The standard deviation over splits, nothing where there is one."""
     return "" if str(row["split"]).startswith("1 ") else f" ({row['sd']:.3f})"
 
 
@@ -112,7 +113,7 @@ def _compared(content: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _interval(difference: dict[str, float]) -> str:
+def _interval(difference: dict[str, Any]) -> str:
     text = f"{difference['mean']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
     return f"**{text}**" if difference["high"] < 0 else text
 
