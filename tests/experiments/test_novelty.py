@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from flashfm.experiments import evaluation, novelty
-from flashfm.experiments.novelty import CEILING, KNOWN, METRIC, SETS, UNSEEN, as_lambda, flagged, of_platform
+from flashfm.experiments.novelty import CEILING, KNOWN, MATCHED, METRIC, SETS, UNSEEN, as_lambda, of_platform, p_values
 from flashfm.models.flash import FlashModel
 from flashfm.pretraining.supervised import PretrainConfig
 from flashfm.tasks.config_search import Observations
@@ -38,16 +38,13 @@ def test_a_pair_of_openwhisk_as_lambda_sees_it(
     assert seen.pairs == there.pairs
 
 
-def test_shares_are_of_sets_of_k_shots(
-    pretrained: FlashModel, unseen: Observations, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shares = flagged(pretrained, unseen, 2)
-    assert shares.shape == (len(unseen),)
-    assert set((shares * SETS).round(9) % 1) == {0.0}
-    assert flagged(pretrained, unseen.of_pairs(np.array([], dtype=np.int64)), 2).size == 0
-    assert flagged(pretrained, unseen, 7).size == 0, "no pair has seven configurations"
-    monkeypatch.setattr(novelty, "LEVEL", 1.1)
-    assert (flagged(pretrained, unseen, 1) == 1).all(), "every p-value is at most 1"
+def test_every_pair_has_as_many_p_values_as_sets(pretrained: FlashModel, unseen: Observations) -> None:
+    found = p_values(pretrained, unseen, 2)
+    assert found.shape == (len(unseen), SETS)
+    assert ((found > 0) & (found <= 1)).all()
+    assert np.array_equal(found, p_values(pretrained, unseen, 2)), "the same sets each time"
+    assert p_values(pretrained, unseen.of_pairs(np.array([], dtype=np.int64)), 2).size == 0
+    assert p_values(pretrained, unseen, 7).size == 0, "no pair has seven configurations"
 
 
 def test_only_pairs_of_the_platform_and_the_applications(
@@ -83,6 +80,8 @@ def test_a_run_goes_on_and_has_a_ceiling_between_levels_of_contention(
         assert by["openwhisk-1", "openwhisk-1", UNSEEN, k, METRIC].pairs == 4
         assert by["openwhisk-1", "openwhisk-3", KNOWN, k, METRIC].pairs == 16
         assert ("openwhisk-3", "openwhisk-1", UNSEEN, k, CEILING) in by
+        assert ("openwhisk-3", "openwhisk-1", UNSEEN, k, MATCHED) in by
+        assert ("openwhisk-3", "openwhisk-3", UNSEEN, k, MATCHED) not in by, "5 % by construction"
     asked = {row.asked for row in found if row.home == "lambda"}
     assert asked == {"lambda", *(f"openwhisk-{n}, {shares} shares" for n in (1, 3) for shares in (128, 256, 512, 1024))}
     assert {row.shots for row in found if row.home == "lambda" and row.asked != "lambda"} == {1, 2}, "two sizes alone"

@@ -224,3 +224,17 @@ def test_our_search_trains_on_what_it_is_given(workloads: Observations, small: P
     assert isinstance(searcher, Searcher)
     assert fitted.rule in RULES[:2]
     assert len(fitted.process.gp.profiles) == 8
+
+
+@pytest.mark.data
+def test_the_lists_regret_on_cloudbandit_is_what_our_search_starts_from(tmp_path: Path) -> None:
+    """The head of the best-portfolio list leaves .36 on the first split, and the second entry .13."""
+    try:
+        data = evaluation.load("cloudbandit")
+    except DataMissingError as error:
+        pytest.skip(str(error))
+    (split,) = evaluation.splits(data, 1)
+    listed = BestPortfolio().fit(data.of_apps(split.train), 0)
+    test = [i for i, (app, _) in enumerate(data.pairs) if app in split.test]
+    mean = np.mean([regret_curve(listed, data, i, picks=[1, 2]) for i in test], axis=0)
+    assert mean == pytest.approx([0.358, 0.132], abs=0.001)

@@ -138,7 +138,9 @@ def run(
     training_error: bool = False,
     on_done: Callable[[], object] = lambda: None,
 ) -> None:
-    """Train and judge a method on each split, one file for each split and K below `folder`; existing ones are kept.
+    """Train and judge a method on each split, one file for each split and K below `folder`.
+
+    Files that are there are kept, unless they are of other `sets` or lack the training error that is asked for.
 
     Args:
         method: what is judged.
@@ -157,13 +159,22 @@ def run(
         spent = 0.0
         for k in shots:
             path = folder / f"{number:02d}-k{k}.npz"
-            if not path.exists():
+            if not _done(path, sets, training_error):
                 start = time.perf_counter()
                 if fitted is None or method.per_shots:
                     fitted = method.fit(train, shots=k, seed=number)
                     spent = time.perf_counter() - start
                 _judge(path, fitted, data, split, k, sets, training_error, spent)
             on_done()
+
+
+def _done(path: Path, sets: int, training_error: bool) -> bool:
+    """Whether a file holds what would be judged; one that does not say its number of sets is taken as it is."""
+    if not path.exists():
+        return False
+    with np.load(path, allow_pickle=False) as file:
+        same = "sets" not in file or int(file["sets"]) == sets
+        return same and (not training_error or "train_ape" in file)
 
 
 def _judge(
@@ -177,7 +188,8 @@ def _judge(
             pair, config, ape = score(fitted, data, chosen, k, sets=n)
             found |= {f"{part}_pair": pair, f"{part}_config": config, f"{part}_ape": ape}
             spent += time.perf_counter() - start
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, seconds=np.array(spent), **found))
+    found |= {"seconds": np.array(spent), "sets": np.array(sets)}
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **found))
 
 
 def read(folder: Path, k: int, part: str = "test") -> list[Scores]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 import flashfm
 from flashfm.datasets.files import write_whole
@@ -76,6 +80,19 @@ def write(
     write_whole(path, lambda file: file.write(text.encode()))
     page = (markdown_of or markdown)(path)
     write_whole(path.with_suffix(".md"), lambda file: file.write(page.encode()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
 
 
 def markdown(path: Path) -> str:

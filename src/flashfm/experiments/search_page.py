@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from flashfm.errors import DataError
 from flashfm.experiments import evaluation
 from flashfm.experiments.ours import VARIANTS
 from flashfm.experiments.printed import PRINTED, TITLES
-from flashfm.experiments.results import Row
+from flashfm.experiments.results import Row, read_arrays
 from flashfm.experiments.table1 import best_of, common, stored
 from flashfm.experiments.table1_page import spread
 from flashfm.reporting import score_dots
@@ -102,7 +101,7 @@ def assemble(places: Places) -> tuple[list[Row], dict[str, Any]]:
         raise DataError(f"{places.root}: no scores, curves or intervals there; run without --only-assemble first")
     rules = Counter(str(arrays["rule"]) for arrays in curves.get("flashfm", {}).values())
     designed = [
-        _load(path)["designed"].tolist() for path in sorted((places.of("designed") / "flashfm").glob("*-k5.npz"))
+        read_arrays(path)["designed"].tolist() for path in sorted((places.of("designed") / "flashfm").glob("*-k5.npz"))
     ]
     return rows, {
         "ours_minus_rival": differences,
@@ -115,17 +114,9 @@ def assemble(places: Places) -> tuple[list[Row], dict[str, Any]]:
     }
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
-
-
 def _curves(folder: Path) -> dict[int, dict[str, np.ndarray]]:
     """Number of the split -> `pair`, `regret` of shape (pair, run, pick) and, of our search, `rule`."""
-    found = {int(path.stem): _load(path) for path in sorted(folder.glob("*.npz"))}
+    found = {int(path.stem): read_arrays(path) for path in sorted(folder.glob("*.npz"))}
     for number, arrays in found.items():
         if not {"pair", "picks", "regret"} <= set(arrays) or tuple(arrays["picks"]) != PICKS:
             raise DataError(f"{folder}/{number:02d}.npz: no regret after {PICKS} picks; delete it and run again")
@@ -199,7 +190,7 @@ def _least_regret(curves: dict[str, dict[int, dict[str, np.ndarray]]]) -> list[d
 
 
 def _coverage_rows(name: str, folder: Path) -> list[Row]:
-    splits = [_load(path) for path in sorted(folder.glob("*.npz"))]
+    splits = [read_arrays(path) for path in sorted(folder.glob("*.npz"))]
     rows = []
     for k in sorted({int(k) for arrays in splits for k in arrays["shots"]}):
         here = [{key: values[arrays["shots"] == k] for key, values in arrays.items()} for arrays in splits]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float
@@ -174,13 +173,10 @@ def stored(folder: Path, k: int, part: str = "test") -> dict[int, Scores]:
     """
     found = {}
     for path in sorted(folder.glob(f"*-k{k}.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                if f"{part}_ape" in file:
-                    pair, config, ape = (file[f"{part}_{name}"] for name in ("pair", "config", "ape"))
-                    found[int(path.name.partition("-")[0])] = Scores(pair, config, ape, float(file["seconds"]))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
+        arrays = results.read_arrays(path)
+        if f"{part}_ape" in arrays:
+            pair, config, ape = (arrays[f"{part}_{name}"] for name in ("pair", "config", "ape"))
+            found[int(path.name.partition("-")[0])] = Scores(pair, config, ape, float(arrays.get("seconds", np.nan)))
     return found
 
 

@@ -265,3 +265,8 @@ def _check(model: FlashModel) -> None:
         raise _damaged("its interactions are of features that it has not")
     if not 0 <= gp.pattern.min(initial=0) <= gp.pattern.max(initial=0) < len(gp.residual):
         raise _damaged("its training pairs do not fit")
+    scales = (gp.kernel.lengthscale, np.array([gp.level_deviation, gp.noise]))
+    if (prior.scaler.scale < 0).any() or any((scale <= 0).any() for scale in scales):
+        raise _damaged("a scale or its noise is not above 0")
+    if len(model.places) != configs:
+        raise _damaged("a configuration of its grid comes twice")

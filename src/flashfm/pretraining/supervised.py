@@ -136,7 +136,8 @@ def _pretrain(data: Observations, config: PretrainConfig, seed: int, on_step: On
     if len(parts) > 1 or model is None:
         model = _fit(data, config, rng, with_network, progress)
     else:
-        model = replace(model, prior=_refitted(model.prior, data, config))
+        model = replace(model, prior=_refitted(model.prior, data, config), known=data.pairs)
+        model = with_novelty(model, data, rng) if model.nets else model
     unseen_pairs = {k: joined(found) for k, found in held.items()}
     on_held(unseen_pairs)
     calibration = calibrate(unseen_pairs, NORMAL)
@@ -265,7 +266,8 @@ def _fit(
     nets: tuple[FlashNet, ...] = ()
     if with_network:
         episodes = _episodes(data, priors, config, rng)
-        nets = tuple(train_network(data, episodes, config, rng, progress) for _ in range(config.members))
+        with torch.random.fork_rng(devices=[]):
+            nets = tuple(train_network(data, episodes, config, rng, progress) for _ in range(config.members))
     else:
         progress()
     model = FlashModel(
