@@ -175,7 +175,8 @@ def _say(path: Path, *, as_json: bool) -> None:
     print(path.with_suffix(".md").read_text())
     for name, reason in left_out.items():
         print(f"{name} is left out: {reason}", file=sys.stderr)
-    print(f"{path}, with .md and .png beside it")
+    beside = [other.name for other in sorted(path.parent.glob(f"{path.stem}*")) if other != path]
+    print(f"{path}, beside it {', '.join(beside)}")
 
 
 def _collect(chosen: list[Part], out: Path, *, quiet: bool) -> None:
