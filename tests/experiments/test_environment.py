@@ -119,6 +119,29 @@ def test_a_run_goes_on_and_says_all_there_is(
         hidden = rows[difference["dataset"], HIDDEN, "APE", difference["shots"]]
         assert difference["difference"] == pytest.approx(rows[key]["mean"] - hidden["mean"], abs=1e-12)
     assert ("openwhisk-3", "model of openwhisk-1", novelty.METRIC, 1) in rows
+    together = [
+        r
+        for r in content["rows"]
+        if r["dataset"] == environment.EVERY
+        and r["shots"] == 2
+        and r["metric"] == novelty.METRIC
+        and r["split"] == f"1, {novelty.KNOWN}"
+    ]
+    assert len(together) == 1
+    assert together[0]["mean"] == pytest.approx(
+        np.mean(
+            [
+                r["mean"]
+                for r in content["rows"]
+                if r["method"] == "model of lambda"
+                and r["shots"] == 2
+                and r["metric"] == novelty.METRIC
+                and " shares" in r["dataset"]
+                and r["dataset"] != environment.EVERY
+                and r["split"] == f"1, {novelty.KNOWN}"
+            ]
+        )
+    )
     assert set(content["neighbours"]) == {
         "nearest application is alike, dominant segment",
         "nearest application is alike, what it waits for",

@@ -93,7 +93,8 @@ def recommend(
             f"the application is unlike all that the model was pretrained on (p = {novelty.p_value:.2g},"
             f" distance {novelty.distance:.3g}), and {shots} measured configuration{'s' * (shots != 1)} cannot make up"
             f" for it; expected at least {enough_shots}",
-            f"measure {enough_shots - shots} more, the next one as next_measurement() or `flashfm adapt` names it, and ask again",
+            f"measure {enough_shots - shots} more, the next one as next_measurement() or `flashfm adapt` names it,"
+            " and ask again",
         )
     if objective == "cost" and price is None:
         return Declined(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -248,8 +248,13 @@ class AdaptedRegressor:
         model, embedding = self._model, self.embedding
         if model.novelty is None or embedding is None:
             return []
-        bank = model.novelty if model.bare is None or model.complete(self._read.shots)[0] else model.bare
-        return [(*model.known[pair], distance) for pair, distance in bank.nearest(embedding, n)]
+        shots = self._read.shots
+        if model.bare is None or model.complete(shots)[0]:
+            near = model.novelty.nearest(embedding, n)
+        else:
+            bare = replace(shots, metrics=np.full_like(shots.metrics, np.nan))
+            near = model.bare.nearest(model.embed(bare)[0], n)
+        return [(*model.known[pair], distance) for pair, distance in near]
 
     def predict(self, queries: pd.DataFrame | None = None) -> pd.DataFrame:
         """Run time in ms with its 90 % interval, for each asked configuration.

@@ -38,6 +38,7 @@ SPLITS, SHOTS = 1, (1, 2, 3)
 HIDDEN, GIVEN, WRONG, ALONE = "hidden", "given", "wrong", "one model a platform"
 NO_EMBEDDING, NO_METRICS = "no embedding", "no metrics"
 QUICK = PretrainConfig(members=1, least_steps=60, most_steps=60, likeness_steps=20, likeness_tasks=100)
+EVERY = "openwhisk, mean over shares and contention"
 ALIKE = "nearest application is alike"
 
 
@@ -214,8 +215,11 @@ def _errors(base: Observations, found: dict[str, dict[int, list[Scores]]]) -> tu
 def _novelty_rows(flagged: Sequence[Flagged]) -> list[Row]:
     rows = []
     groups: dict[tuple[str, str, str, str, int], list[Flagged]] = {}
+    splits = {home: sum(row.home == row.asked == home and row.shots == 1 for row in flagged) for home in PLATFORMS}
     for row in flagged:
         groups.setdefault((row.home, row.metric, row.asked, row.apps, row.shots), []).append(row)
+        if row.home == "lambda" != row.asked:
+            groups.setdefault((row.home, row.metric, EVERY, row.apps, row.shots), []).append(row)
     for (home, metric, asked, apps, k), found in groups.items():
         shares = np.array([row.share for row in found])
         spread = float(shares.std(ddof=1)) if len(found) > 1 else 0.0
@@ -230,7 +234,7 @@ def _novelty_rows(flagged: Sequence[Flagged]) -> list[Row]:
                 sum(row.pairs for row in found),
                 sum(row.queries for row in found),
                 k,
-                f"{len(found)}, {apps}",
+                f"{splits[home]}, {apps}",
             )
         )
     return rows

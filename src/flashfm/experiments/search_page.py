@@ -305,10 +305,17 @@ def draw(path: Path) -> list[Path]:
         frame = regret[["method", "shots", "mean", "sd"]].assign(mean=regret["mean"].clip(lower=LEAST_DRAWN))
         words = "how much slower than the fastest configuration the best of those measured is"
         title = "Search on CloudBandit: regret on unseen workloads, by the number of measurements"
-        drawn.append(score_dots(frame, path.with_suffix(".png"), ours=["flashfm"], title=title, xlabel=words))
+        drawn.append(
+            score_dots(frame, path.with_suffix(".png"), ours=["flashfm"], title=title, xlabel=words, note=_note(regret))
+        )
     if len(shots):
         frame = shots[["method", "shots", "mean", "sd"]].assign(dataset=shots["metric"].str.removeprefix("APE, "))
         title = "CloudBandit: error on unseen workloads, with random and with designed shots"
         where = path.with_name(f"{path.stem}-shots.png")
-        drawn.append(score_dots(frame, where, ours=VARIANTS, title=title, size_px=(1600, 900)))
+        drawn.append(score_dots(frame, where, ours=VARIANTS, title=title, note=_note(shots), size_px=(1600, 900)))
     return drawn
+
+
+def _note(rows: pd.DataFrame) -> str:
+    """Says so where methods differ in their splits, for then their dots may too."""
+    return "" if rows["split"].nunique() == 1 else "methods differ in their number of splits; see the table"

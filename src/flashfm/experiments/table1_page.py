@@ -135,7 +135,9 @@ def draw(path: Path) -> Path:
         for row in content["rows"]
         if row["metric"] == TEST and row["shots"] in TRAINED
     )
-    note = "a quick run: figures without weight" if content["quick"] else ""
+    splits = {row["split"] for row in content["rows"] if row["metric"] == TEST}
+    note = "methods differ in their number of splits; see the table" if len(splits) > 1 else ""
+    note = "a quick run: figures without weight" if content["quick"] else note
     return score_dots(
         frame.astype({"mean": float, "sd": float, "printed": float, "floor": float}),
         path.with_suffix(".png"),

@@ -188,8 +188,8 @@ class FlashModel:
         """How novel pairs are: p-value, and distance of their embeddings.
 
         Where shots have their metrics, embedding and environment are judged, and each has its share of the false alarms
-        (Bonferroni, weighted by `ENVIRONMENT`). Shots without metrics are compared with references without, by
-        embedding alone.
+        (Bonferroni, weighted by `ENVIRONMENT`). Shots without most of them are compared by the embedding that they have
+        without any, with references without.
         """
         assert self.novelty is not None
         k = shots.count
@@ -201,7 +201,10 @@ class FlashModel:
             p_value = np.minimum(np.minimum(p_value / (1 - ENVIRONMENT), other / ENVIRONMENT), 1.0)
         if self.bare is None:
             return p_value, distance
-        complete, apart = self.complete(shots), self.bare.distance(embedding)
+        complete = self.complete(shots)
+        if complete.all():
+            return p_value, distance
+        apart = self.bare.distance(self.embed(replace(shots, metrics=np.full_like(shots.metrics, np.nan))))
         return np.where(complete, p_value, self.bare.p_value(apart, k)), np.where(complete, distance, apart)
 
     def complete(self, shots: Shots) -> Bool[np.ndarray, " task"]:
