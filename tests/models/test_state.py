@@ -250,7 +250,7 @@ def test_parts_that_do_not_fit_together_are_refused(saved: State) -> None:
         "a configuration twice": (put(config, ("grid", "memory_mb", 0), 256.0), tensors),
         "another column": ({**config, "grid": {"cpus": config["grid"]["memory_mb"]}}, tensors),
         "negative noise": (config, {**tensors, "kernel.scalars": -tensors["kernel.scalars"]}),
-        "a scale below 0": (config, {**tensors, "scaler.scale": np.zeros_like(tensors["scaler.scale"])}),
+        "a scale below 0": (config, {**tensors, "scaler.scale": -tensors["scaler.scale"]}),
     }
     all_refused(cases)
 
