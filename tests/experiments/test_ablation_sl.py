@@ -82,6 +82,8 @@ def test_a_run_goes_on_and_compares_with_the_default(
     data = {"lambda": observe(synthetic(15)), "cloudbandit": observe(synthetic(15, metrics=False))}
     monkeypatch.setattr(evaluation, "load", data.__getitem__)
     monkeypatch.setattr(evaluation, "QUICK_SETS", 4)
+    monkeypatch.setattr(ablation_sl, "TUNED_PAIRS", 2)
+    monkeypatch.setattr(ablation_sl, "TUNED_SETS", 1)
     monkeypatch.setattr(ablation_sl, "QUICK", replace(small, least_steps=20, most_steps=20, likeness_steps=2, sets=2))
     monkeypatch.setattr(ablation_sl, "KINDS", {"set encoder": "set"})
     seen: list[tuple[int, int]] = []
@@ -96,6 +98,11 @@ def test_a_run_goes_on_and_compares_with_the_default(
             key = (difference["dataset"], difference["method"], "APE", difference["shots"])
             default = rows[difference["dataset"], DEFAULT, "APE", difference["shots"]]
             assert difference["difference"] == pytest.approx(rows[key]["mean"] - default["mean"], abs=1e-12)
+    for mixed in content["mix"]:
+        for k in ablation_sl.SHOTS:
+            rival = rows[mixed["dataset"], "no network", "APE", k]["mean"]
+            same = rows[mixed["dataset"], DEFAULT, "APE", k]["mean"] == pytest.approx(rival, abs=1e-12)
+            assert same == (mixed["mix"][str(k)] == 0), "the network makes a difference where it has a weight"
     assert {d["shots"] for d in content["differences"] if d["method"] == "fine-tuned"} == {2, 3, 5}
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
     ablation_sl.run(tmp_path / "out", tmp_path / "results", quick=True)

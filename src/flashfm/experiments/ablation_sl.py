@@ -63,14 +63,19 @@ def run(
     steps = _Steps(on_step, n * sum(len(SHOTS) * len(of) + len(TUNED_SHOTS) for of in planned.values()))
     rows: list[Row] = []
     differences: list[dict[str, Any]] = []
+    mixes: list[dict[str, Any]] = []
     for dataset, methods in planned.items():
         data = evaluation.load(dataset)
         splits = evaluation.splits(data, n)
         for method in methods:
             here = folder / dataset / method.name
             evaluation.run(method, data, splits, here, shots=SHOTS, sets=sets, on_done=steps)
-        tuned = folder / dataset / TUNED
-        _tune(tuned, Ours(store=folder / "models" / dataset / DEFAULT, config=config), data, splits, steps)
+        tuned, ours = folder / dataset / TUNED, Ours(store=folder / "models" / dataset / DEFAULT, config=config)
+        _tune(tuned, ours, data, splits, steps)
+        for number, split in enumerate(splits):
+            calibration = ours.model(data.of_apps(split.train), number).calibration
+            mix = {str(k): float(calibration.of("mix", k)) for k in (*SHOTS, max(TUNED_SHOTS))}
+            mixes.append({"dataset": dataset, "split": split.name, "mix": mix})
         for k in SHOTS:
             found = {m.name: evaluation.read(folder / dataset / m.name, k)[:n] for m in methods}
             rows += [evaluation.summarise(dataset, name, k, scores) for name, scores in found.items()]
@@ -87,7 +92,7 @@ def run(
                 evaluation.summarise(dataset, TUNED, k, after, metric),
             ]
             differences.append(_difference(dataset, TUNED, k, after, before, against=NOT_TUNED))
-    return _write(results_folder, rows, differences, n, sets, quick)
+    return _write(results_folder, rows, differences, mixes, n, sets, quick)
 
 
 def variants(store: Path, config: PretrainConfig, *, metrics: bool) -> list[Method]:
@@ -228,7 +233,13 @@ def _difference(
 
 
 def _write(
-    folder: Path, rows: list[Row], differences: list[dict[str, Any]], splits: int, sets: int, quick: bool
+    folder: Path,
+    rows: list[Row],
+    differences: list[dict[str, Any]],
+    mixes: list[dict[str, Any]],
+    splits: int,
+    sets: int,
+    quick: bool,
 ) -> Path:
     path = folder / "ablation-sl.json"
     results.write(
@@ -238,10 +249,11 @@ def _write(
         + f"the first {splits} splits by application, {sets} nested random shot sets a pair, all other observed"
         " configurations asked; mean over queries, then pairs, then splits; sd over split means; differences are"
         " paired, variant minus default, with their 95 % interval by bootstrap over pairs; fine-tuning:"
-        f" {TUNED_PAIRS} test pairs a split, {TUNED_SETS} shot sets",
+        f" {TUNED_PAIRS} test pairs a split, {TUNED_SETS} shot sets; `mix` is the weight that calibration gave the"
+        " default's network: where it is 0, nothing about the network or fine-tuning can make a difference",
         seeds=list(range(splits)),
         rows=rows,
-        more={"differences": differences},
+        more={"differences": differences, "mix": mixes},
     )
     page = path.with_suffix(".md")
     page.write_text(page.read_text() + "\n" + differences_table(json.loads(path.read_text())["differences"]))

@@ -289,5 +289,6 @@ def _write(
         ours=[HIDDEN],
         title="The environment: hidden, given and wrong",
         note=f"{splits} split" + "s" * (splits > 1),
+        size_px=(1200, 1000),
     )
     return path

@@ -135,7 +135,7 @@ def time_ranges(
     first.set_yticks(range(len(arms)), [short(arm, 34) for arm in arms], fontsize=13)
     first.set_ylim(len(arms) - 0.4, -0.8)
     low, high = float(frame["low"].min()), float(frame["high"].max())
-    first.set_xlim(low / 1.6, high * 2.2)
+    first.set_xlim(low / 2.5, high * 4.5)
     for axes in panels[0]:
         decade_ticks(axes, "x", time_words, most=max(4, 10 // len(groups)))
     footnote(figure, note)
