@@ -113,7 +113,7 @@ def test_the_picture_of_several_columns(flashfm, small, csv, tmp_path: Path) -> 
 
 
 def test_a_novel_application_is_named(flashfm, model: Path, csv) -> None:
-    path = csv(memory_mb=[512], runtime_ms=[80.0], user_cpu_ms_mean=[1e4], net_in_bytes_mean=[1e9])
+    path = csv(memory_mb=[512], runtime_ms=[80.0], user_cpu_ms_mean=[4e3], net_in_bytes_mean=[1e9])
     code, said, _ = flashfm("predict", path, "--model", model)
     assert code == 0
     assert "Caution: this application is unlike all known ones (p = 0.0" in said
