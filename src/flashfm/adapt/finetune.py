@@ -27,6 +27,8 @@ class FineTuneConfig:
     """Of Adam."""
     anchor: float = 1.0
     """Weight of the squared distance to the pretrained weights."""
+    no_worse: float = 5.0
+    """Weight of how much worse the shots are told from all of them than before."""
 
 
 def fine_tune(model: FlashModel, shots: Shots, config: FineTuneConfig | None = None) -> FlashModel:
@@ -55,13 +57,13 @@ def fine_tune(model: FlashModel, shots: Shots, config: FineTuneConfig | None = N
     kept = None
     for _ in range(config.steps):
         optimiser.zero_grad()
-        _, loss = _errors(nets, parts)
+        own, loss = _errors(nets, parts)
         moved = torch.stack([(a - b).pow(2).sum() for a, b in zip(weights, start, strict=True)]).sum()
-        (loss + config.anchor * moved).backward()  # type: ignore[no-untyped-call]
+        (loss + config.anchor * moved + config.no_worse * torch.relu(own - first)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
-            own, both = map(float, _errors(nets, parts))
-        if own <= first and both < best:
+            now, both = map(float, _errors(nets, parts))
+        if now <= first and both < best:
             best, kept = both, copy.deepcopy(nets)
     return model if kept is None else replace(model, nets=kept)
 

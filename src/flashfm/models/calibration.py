@@ -14,6 +14,10 @@ from jaxtyping import Float
 
 NOMINAL = 0.90
 """Share of observations that intervals are to cover."""
+TAIL = (1 + NOMINAL) / 2
+"""Share of observations that each end of an interval is to leave on its right side."""
+LEVELS = 101
+"""Levels from `TAIL` to 1 that are tried."""
 FEW = 12
 """Pairs below which the finite-sample correction is made in any case."""
 MAX_SHOTS = 5
@@ -53,8 +57,8 @@ class Held:
     correction: Float[np.ndarray, "query output"]
     """The head's outputs; zeros without one."""
     once: bool = True
-    """Whether the pairs were held out once, so that the quantile needs its finite-sample correction (n + 1) / n; the
-    models of folds that take turns are trained on fewer pairs than the final one, which does the same."""
+    """Whether the pairs were held out once, so that the quantile needs a correction for how few they are; the models
+    of folds that take turns are trained on fewer pairs than the final one, which widens their intervals as well."""
 
     @cached_property
     def weight(self) -> Float[np.ndarray, " query"]:
@@ -69,7 +73,9 @@ def calibrate(held: dict[int, Held], normal: Sequence[float]) -> Calibration:
 
     The error is the mean absolute percentage error, as a share of the least that each K reaches.
     The margins are the conformal quantiles of how far observations fall outside of the interval, at each end for
-    itself, in posterior deviations (conformalised quantile regression, Romano et al. 2019), pairs weighted alike.
+    itself, in posterior deviations (conformalised quantile regression, Romano et al. 2019), pairs weighted alike. The
+    level of the quantile is the least at which each pair is covered, on average, by the others. With one query a pair
+    this is the usual quantile at (n + 1) / n; with many, which differ within a pair, that rule is too careful.
 
     Args:
         held: for each K that could be judged; a K between or beyond takes the values of the nearest smaller one.
@@ -109,12 +115,29 @@ def _margins(held: Held, normal: Sequence[float], mix: float) -> tuple[float, fl
     weight, deviation = held.weight, np.sqrt(held.variance)
     lower = held.mean + deviation * (normal[0] + mix * held.correction[:, 1])
     upper = held.mean + deviation * (normal[2] + mix * held.correction[:, 3])
-    level = (1 + NOMINAL) / 2
-    pairs = np.unique(held.pair).size
-    if held.once or pairs < FEW:
-        level = min(1.0, level * (pairs + 1) / pairs)
-    below = _quantile((lower - held.observed) / deviation, weight, level)
-    return below, _quantile((held.observed - upper) / deviation, weight, level)
+    apart = held.once or np.unique(held.pair).size < FEW
+    below, above = (
+        _quantile(out, weight, _level(out, weight, held.pair) if apart else TAIL)
+        for out in ((lower - held.observed) / deviation, (held.observed - upper) / deviation)
+    )
+    return below, above
+
+
+def _level(values: Float[np.ndarray, " query"], weight: Float[np.ndarray, " query"], pair: np.ndarray) -> float:
+    """Least level from `TAIL` whose quantile of all other pairs would leave out no more than 1 - `TAIL` of a pair."""
+    order = np.argsort(values)
+    values, weight, pair = values[order], weight[order], pair[order]
+    beyond = np.linspace(1 - TAIL, 0.0, LEVELS)
+    """Weight that lies beyond the quantile."""
+    missed, pairs = np.zeros(LEVELS), np.unique(pair)
+    for one in pairs:
+        own = pair == one
+        of_others = np.where(own, 0.0, weight).cumsum()
+        reached = np.searchsorted(of_others, of_others[-1] - beyond - 1e-12)
+        missed += 1 - np.searchsorted(values[own], values[reached], side="right") / own.sum()
+    # divided by one more than there are: a new pair is judged by all of them, each of them by one less
+    few = missed / (len(pairs) + 1) <= 1 - TAIL + 1e-9
+    return 1 - float(beyond[few.argmax()]) if few.any() else 1.0
 
 
 def _quantile(values: Float[np.ndarray, " query"], weight: Float[np.ndarray, " query"], level: float) -> float:

@@ -183,7 +183,8 @@ def train_network(
     net = FlashNet(first.tokens.shape[-1], first.queries.shape[-1], config.network)
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = config.steps(len(data))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.1)
+    rising = max(0.1, 2 / steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=rising)
     normal, levels = torch.tensor(NORMAL), torch.tensor(QUANTILES)
     for _ in range(steps):
         episode = episodes[int(rng.choice(ks, p=chance / chance.sum()))]
