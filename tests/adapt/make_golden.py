@@ -19,7 +19,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pandas as pd
 
-from flashfm.adapt.fewshot import AdaptedRegressor, FlashRegressor
+from flashfm.adapt.adapted import AdaptedRegressor
+from flashfm.adapt.fewshot import FlashRegressor
 
 HERE = Path(__file__).parent
 MODEL, ANSWERS = HERE / "golden-model", HERE / "golden.json"

@@ -99,4 +99,4 @@ def test_expected_improvement_is_that_of_draws(mean: float, deviation: float) ->
 @given(st.floats(-5, 5), st.floats(0, 4), st.floats(-5, 5))
 def test_expected_improvement_is_at_least_that_of_the_mean(mean: float, variance: float, best: float) -> None:
     found = expected_improvement(np.array([mean]), np.array([variance]), best)[0]
-    assert found >= max(best - mean, 0) - 1e-9
+    assert found >= max(best - mean - 1e-9, 0)

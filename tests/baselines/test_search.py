@@ -12,7 +12,6 @@ from flashfm.baselines import (
     RandomSearch,
     regret_curve,
 )
-from flashfm.baselines.search import expected_improvement
 from flashfm.errors import ModelError
 
 
@@ -102,12 +101,6 @@ def test_the_start_of_bayesian_optimisation_is_random_or_the_head_of_the_list(sm
     assert head.next(none, np.empty(0), candidates, rng) == listed.next(none, np.empty(0), candidates, rng)
     with pytest.raises(ModelError, match="'middle'"):
         BayesianOptimisation(start="middle").fit(smooth, 0)
-
-
-def test_expected_improvement_is_the_mean_of_what_is_gained():
-    mean, sd = np.array([0.3, -0.5, 2.0]), np.array([1.0, 0.2, 0.1])
-    draws = np.random.default_rng(0).normal(mean, sd, (200_000, 3))
-    np.testing.assert_allclose(expected_improvement(mean, sd, 0.1), np.maximum(0.1 - draws, 0).mean(axis=0), atol=5e-3)
 
 
 def test_bayesian_optimisation_without_scikit_learn_says_how_to_get_it(smooth, monkeypatch):

@@ -77,9 +77,33 @@ def test_a_bug_is_not_hidden(failing) -> None:
         main(["fails"])
 
 
-def test_ctrl_c_exits_130(failing) -> None:
-    failing(KeyboardInterrupt())
+@pytest.mark.parametrize(
+    ("said", "line"), [((), "flashfm: stopped\n"), (("3 of 5 are kept",), "flashfm: stopped; 3 of 5 are kept\n")]
+)
+def test_ctrl_c_exits_130_with_one_line(
+    said: tuple[str, ...], line: str, failing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(KeyboardInterrupt(*said))
     assert exit_code("fails") == 130
+    assert capsys.readouterr() == ("", line)
+
+
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: str) -> ModuleType:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    assert exit_code("demo") == 130
+    assert capsys.readouterr() == ("", "flashfm: stopped\n")
+
+
+def test_ctrl_c_as_a_signal_is_one_line() -> None:
+    script = "import signal; from flashfm.cli import data, main; import flashfm.cli.printing as p;"
+    script += "data.print_table = lambda *_: signal.raise_signal(signal.SIGINT); main(['data', 'list'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "flashfm: stopped\n")
 
 
 def test_a_command_module_offers_app_or_command() -> None:

@@ -119,7 +119,7 @@ def test_other_experiments_are_called_by_name(
     assert called == [(tmp_path / "out" / "quick", True), (tmp_path / "out", False)]
 
 
-def test_an_interrupted_run_ends_quietly_and_keeps_what_was_done(
+def test_an_interrupted_run_keeps_what_was_done_and_says_so(
     flashfm: Call, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object, **__: object) -> None:
@@ -127,6 +127,8 @@ def test_an_interrupted_run_ends_quietly_and_keeps_what_was_done(
 
     monkeypatch.setattr("flashfm.experiments.table1.run", stopped)
     before = {path: path.read_bytes() for path in scores.rglob("*.npz")}
-    code, _, _ = flashfm("reproduce", "table1", "--out", scores, "--results", tmp_path / "results")
+    code, out, err = flashfm("reproduce", "table1", "--out", scores, "--results", tmp_path / "results")
     assert code == 130
+    assert out == ""
+    assert err == f"flashfm: stopped; what was done is kept in {scores}, and the same command goes on\n"
     assert {path: path.read_bytes() for path in scores.rglob("*.npz")} == before

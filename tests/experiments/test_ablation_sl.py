@@ -7,32 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from flashfm.experiments import ablation_sl, evaluation
-from flashfm.experiments.ablation_sl import DEFAULT, WithoutMetrics, differences_table, variants
+from flashfm.experiments.ablation_sl import DEFAULT, variants
 from flashfm.experiments.ours import Ours
 from flashfm.pretraining.supervised import PretrainConfig
-from flashfm.tasks.config_search import Observations, Shots
-
-
-class Recorder:
-    """Keeps what it is given."""
-
-    name = "recorder"
-    per_shots = False
-    trained: Observations
-    asked: Shots
-
-    def fit(self, train: Observations, *, shots: int, seed: int) -> Recorder:
-        self.trained = train
-        return self
-
-    def predict(self, shots: Shots) -> np.ndarray:
-        self.asked = shots
-        return np.ones((len(shots), 6))
+from flashfm.tasks.config_search import Observations
 
 
 def test_each_variant_changes_one_thing(tmp_path: Path) -> None:
@@ -55,21 +37,6 @@ def test_each_variant_changes_one_thing(tmp_path: Path) -> None:
     stores = [m.method.store for m in found.values() if m.name not in ("no network", "one member")]  # type: ignore[attr-defined]
     assert len(set(stores)) == len(stores), "models of two variants are never mixed up"
     assert "no metrics" not in {method.name for method in variants(tmp_path, config, metrics=False)}
-
-
-def test_without_metrics_none_reaches_the_method(
-    synthetic: Callable[..., pd.DataFrame], observe: Callable[..., Observations]
-) -> None:
-    data = observe(synthetic(4))
-    inner = Recorder()
-    fitted = WithoutMetrics("no metrics", inner).fit(data, shots=1, seed=0)
-    shots = data.shots(np.array([0, 1]), np.array([[0], [2]]))
-    fitted.predict(shots)
-    assert inner.trained.metric_names == ()
-    assert inner.trained.metrics.shape == (4, 6, 0)
-    assert inner.asked.metrics.shape == (2, 1, 0)
-    assert np.array_equal(inner.asked.log_runtime, shots.log_runtime)
-    assert data.metric_names, "the data are not changed"
 
 
 def test_a_run_goes_on_and_compares_with_the_default(
@@ -109,8 +76,3 @@ def test_a_run_goes_on_and_compares_with_the_default(
     assert kept == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
     assert (tmp_path / "results" / "ablation-sl.png").exists()
     assert "95 % interval" in (tmp_path / "results" / "ablation-sl.md").read_text()
-
-
-def test_differences_have_signs_and_intervals() -> None:
-    row = {"dataset": "d", "method": "m", "against": "a", "shots": 2, "difference": 0.01, "low": -0.002, "high": 0.03}
-    assert differences_table([row]).splitlines()[-1] == "| d | m | a | 2 | +0.0100 | -0.0020 to +0.0300 |"

@@ -10,9 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flashfm.errors import DataError, FlashError
+from flashfm.errors import DataError, DataMissingError, FlashError
 from flashfm.experiments import evaluation
-from flashfm.experiments.evaluation import Scores, paired_difference, read, run, score, splits, summarise
+from flashfm.experiments.evaluation import (
+    Scores,
+    drawn_means,
+    pair_apps,
+    paired_difference,
+    positions,
+    read,
+    run,
+    score,
+    splits,
+    summarise,
+)
 from flashfm.tasks.config_search import Observations, Shots
 
 
@@ -211,27 +222,27 @@ def random_scores(seed: int, shift: float = 0.0, pairs: int = 40) -> Scores:
 
 def test_turning_a_comparison_around_turns_its_sign() -> None:
     ours, rival = [random_scores(0), random_scores(1)], [random_scores(2), random_scores(3)]
-    mean, low, high = paired_difference(ours, rival)
-    turned = paired_difference(rival, ours)
+    mean, low, high = paired_difference(ours, rival, apps=None)
+    turned = paired_difference(rival, ours, apps=None)
     assert turned == pytest.approx((-mean, -high, -low), rel=1e-9)
     assert low < mean < high
     assert mean == pytest.approx(np.mean([a.ape.mean() - b.ape.mean() for a, b in zip(ours, rival, strict=True)]))
 
 
 def test_a_clear_difference_is_one_and_none_is_none() -> None:
-    assert paired_difference([random_scores(0)], [random_scores(1, shift=0.5)])[2] < 0
-    assert paired_difference([random_scores(0)], [random_scores(0)]) == (0.0, 0.0, 0.0)
+    assert paired_difference([random_scores(0)], [random_scores(1, shift=0.5)], apps=None)[2] < 0
+    assert paired_difference([random_scores(0)], [random_scores(0)], apps=None) == (0.0, 0.0, 0.0)
 
 
 def test_pairs_of_several_splits_count_once() -> None:
     ours = [scores({0: [0.1], 1: [0.2]}), scores({0: [0.3]})]
     rival = [scores({0: [0.0], 1: [0.0]}), scores({0: [0.0]})]
-    assert paired_difference(ours, rival)[0] == pytest.approx(((0.1 + 0.3) / 2 + 0.2) / 2)
+    assert paired_difference(ours, rival, apps=None)[0] == pytest.approx(((0.1 + 0.3) / 2 + 0.2) / 2)
 
 
 def test_methods_that_were_asked_other_queries_are_not_compared() -> None:
     with pytest.raises(DataError, match="not judged on the same queries"):
-        paired_difference([scores({0: [0.1, 0.2]})], [scores({1: [0.1, 0.2]})])
+        paired_difference([scores({0: [0.1, 0.2]})], [scores({1: [0.1, 0.2]})], apps=None)
 
 
 def test_the_interval_covers_the_true_difference_about_nineteen_times_in_twenty() -> None:
@@ -239,9 +250,61 @@ def test_the_interval_covers_the_true_difference_about_nineteen_times_in_twenty(
     for seed in range(200):
         rng = np.random.default_rng(seed)
         ours = scores({i: [value] for i, value in enumerate(rng.normal(0.1, 0.3, 60) + 1)})
-        _, low, high = paired_difference([ours], [scores({i: [1.0] for i in range(60)})], draws=500)
+        _, low, high = paired_difference([ours], [scores({i: [1.0] for i in range(60)})], apps=None, draws=500)
         inside += low <= 0.1 <= high
     assert 0.89 <= inside / 200 <= 0.99
+
+
+def test_pairs_of_one_application_come_and_go_together() -> None:
+    """Four twins of ten applications say no more than the ten: the interval is as wide, and the estimate the same."""
+    values = np.random.default_rng(0).normal(0.1, 0.3, 10) + 1
+    ones = [1.0] * 40
+    twins = [scores({i: [values[i // 4]] for i in range(40)})], [scores({i: [ones[i]] for i in range(40)})]
+    alone = [scores({i: [values[i]] for i in range(10)})], [scores({i: [ones[i]] for i in range(10)})]
+    apps = [f"app-{i // 4}" for i in range(40)]
+    assert paired_difference(*twins, apps=apps) == pytest.approx(paired_difference(*alone, apps=None), rel=1e-9)
+    mean, low, high = paired_difference(*twins, apps=None)
+    found = paired_difference(*twins, apps=apps)
+    assert found[0] == mean
+    assert found[2] - found[1] > 1.5 * (high - low)
+
+
+def test_a_draw_weighs_an_application_by_its_pairs() -> None:
+    """Every mean is that of whole applications, the one of three pairs three times as heavy as that of one."""
+    of_pairs = np.array([[1.0], [2.0], [3.0], [10.0]])
+    drawn = drawn_means(of_pairs, [4, 0, 2, 1], ["a", "b", "a", "-", "a"], draws=500)
+    assert set(np.round(drawn[:, 0], 9)) == {2.0, (6 + 10) / 4, 10.0}
+
+
+def test_where_each_pair_is_an_application_names_make_no_difference() -> None:
+    ours, rival = [random_scores(0)], [random_scores(1)]
+    apps = [f"app-{i}" for i in range(40)]
+    assert paired_difference(ours, rival, apps=apps) == paired_difference(ours, rival, apps=None)
+
+
+def test_scores_of_pairs_that_the_data_set_lacks_are_refused() -> None:
+    with pytest.raises(DataError, match="of pair 3, but the data set has 2 pairs"):
+        paired_difference([scores({3: [0.1]})], [scores({3: [0.2]})], apps=["a", "b"])
+
+
+def test_pairs_have_their_applications_where_the_data_set_is_here(
+    data: Observations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "load", lambda _: data)
+    assert pair_apps("lambda") == [app for app, _ in data.pairs]
+
+    def missing(name: str) -> Observations:
+        raise DataMissingError(name)
+
+    monkeypatch.setattr(evaluation, "load", missing)
+    assert pair_apps("lambda") is None
+
+
+def test_positions_are_those_of_the_applications_pairs(data: Observations) -> None:
+    asked = {data.pairs[0][0], data.pairs[-1][0]}
+    assert {data.pairs[i][0] for i in positions(data, iter(asked))} == asked
+    assert len(positions(data, data.apps)) == len(data)
+    assert positions(data, []) == []
 
 
 def test_an_unknown_data_set_is_named() -> None:

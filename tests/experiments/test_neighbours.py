@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from flashfm.applications.generator import generate_many
 from flashfm.applications.spec import SegmentSpec
+from flashfm.errors import ModelError
 from flashfm.experiments.neighbours import (
     SETS,
     SHOTS,
@@ -72,6 +74,30 @@ def test_the_nearest_application_is_another_one(pretrained: FlashModel, unseen: 
     known = {app for app, _ in pretrained.known}
     assert all(len(others) == SETS and set(others) <= known for _, others in near)
     assert SHOTS == 3
+
+
+def test_no_pair_of_the_application_itself_is_its_neighbour(
+    pretrained: FlashModel, observe: Callable[..., Observations], synthetic: Callable[..., pd.DataFrame]
+) -> None:
+    """Of a model that knows the same applications on six platforms, whose embeddings are nearest of all."""
+    assert pretrained.novelty is not None
+    seen = observe(synthetic(24))
+    assert seen.pairs == pretrained.known
+    known = tuple((app, platform) for platform in "abcdef" for app, _ in seen.pairs)
+    references = pretrained.novelty
+    copied = replace(
+        references,
+        reference=np.tile(references.reference, (6, 1)),
+        pair=np.concatenate([references.pair + 24 * i for i in range(6)]),
+    )
+    model = replace(pretrained, known=known, novelty=copied)
+    assert all(app not in others for app, others in nearest_apps(model, seen))
+
+
+def test_a_model_of_one_application_has_no_other_to_compare_with(pretrained: FlashModel, unseen: Observations) -> None:
+    only = replace(pretrained, known=tuple((unseen.pairs[0][0], str(i)) for i in range(24)))
+    with pytest.raises(ModelError, match="knows no application but"):
+        nearest_apps(only, unseen)
 
 
 def test_bounds_are_those_of_the_segments() -> None:

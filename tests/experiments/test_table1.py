@@ -115,7 +115,7 @@ def test_half_the_error_is_fifty_percent_less_whatever_the_pairs() -> None:
     rng = np.random.default_rng(0)
     of = [scores(rng.uniform(0.1, 1, 12).tolist(), np.repeat(np.arange(4), 3).tolist()) for _ in range(3)]
     half = [replace(s, ape=s.ape / 2) for s in of]
-    found = reduction(half, of)
+    found = reduction(half, of, apps=None)
     assert found["percent_less"] == pytest.approx(50)
     assert (found["low"], found["high"]) == (pytest.approx(50), pytest.approx(50))
     assert found["per_split"] == [50.0] * 3
@@ -126,10 +126,22 @@ def test_each_pair_weighs_the_same_in_a_reduction() -> None:
     """Pair 0 has three queries and no gain, pair 1 one query and is halved."""
     rival = [scores([0.2, 0.2, 0.2, 0.2], [0, 0, 0, 1])]
     ours = [scores([0.2, 0.2, 0.2, 0.1], [0, 0, 0, 1])]
-    found = reduction(ours, rival)
+    found = reduction(ours, rival, apps=None)
     assert found["percent_less"] == pytest.approx(25)
     assert found["low"] == pytest.approx(0)
     assert found["high"] == pytest.approx(50)
+
+
+def test_a_reduction_draws_applications() -> None:
+    """Pairs 0 and 1 are of one application, so no draw has one without the other."""
+    rival = [scores([0.2, 0.2, 0.2], [0, 1, 2])]
+    ours = [scores([0.2, 0.1, 0.1], [0, 1, 2])]
+    apart = reduction(ours, rival, apps=["a", "b", "c"])
+    together = reduction(ours, rival, apps=["a", "a", "c"])
+    assert apart["percent_less"] == together["percent_less"] == pytest.approx(100 / 3)
+    assert apart["low"] == pytest.approx(0)
+    assert together["low"] == pytest.approx(25)
+    assert apart["high"] == together["high"] == pytest.approx(50)
 
 
 def test_the_printed_values_give_the_improvement_that_the_paper_prints() -> None:

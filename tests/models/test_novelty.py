@@ -126,7 +126,7 @@ def draws(rng: np.random.Generator, pairs: int) -> dict[int, tuple[np.ndarray, n
 
 def environment(seed: int = 0, pairs: int = 150) -> EnvironmentModel:
     rng = np.random.default_rng(seed)
-    return novelty.fit_environment(told(rng, pairs), draws(rng, pairs))
+    return novelty.fit_environment(told(rng, pairs), [f"app-{i}" for i in range(pairs)], draws(rng, pairs))
 
 
 def judged(model: EnvironmentModel, values: np.ndarray, k: int, seed: int = 5) -> np.ndarray:
@@ -170,7 +170,9 @@ def test_pairs_that_were_not_observed_are_no_references() -> None:
     rng = np.random.default_rng(0)
     values = told(rng, 60)
     values[30:, :2] = np.nan
-    model = novelty.fit_environment(values, {1: (np.arange(60), np.full((60, 1), 3))})
+    model = novelty.fit_environment(
+        values, [f"app-{i}" for i in range(len(values))], {1: (np.arange(60), np.full((60, 1), 3))}
+    )
     assert np.isfinite(model.held).all()
     assert np.isfinite(model.distance(np.zeros((5, 1), dtype=np.int64), values[:5, :1])).all()
 
@@ -193,3 +195,14 @@ def test_measured_pairs_of_unseen_applications_are_seldom_novel() -> None:
             novel.append(model.judge(shots, model.embed(shots))[0] < LEVEL)
     # 2 x 3 x 30 pairs or so, in part the same: a share of 5 % comes out between 0 and 12 %
     assert float(np.concatenate(novel).mean()) < 0.12
+
+
+def test_an_application_on_other_platforms_is_no_reference_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(0, 1, (40, 1, 2)), 4, axis=0)
+    draws = {1: (np.arange(160), np.zeros((160, 1), dtype=np.int64))}
+    known_apart = novelty.fit_environment(values, [f"app-{i // 4}" for i in range(160)], draws)
+    known_alike = novelty.fit_environment(values, [f"app-{i}" for i in range(160)], draws)
+    # every pair has three others of its application with the very same values
+    assert np.exp(known_alike.held).max() < 0.01
+    assert np.exp(known_apart.held).min() > 0.01

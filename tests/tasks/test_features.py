@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashfm.tasks.features import CLIP, MetricScaler, ShotScaler
+from flashfm.tasks.features import CLIP, ShotScaler
 
 NAMES = ("user_cpu_ms", "net_in_bytes", "wait_ms")
 
@@ -126,20 +125,3 @@ def test_without_timed_metrics_there_are_no_shares() -> None:
 def test_without_metrics_there_is_nothing() -> None:
     scaler = ShotScaler.fit(np.empty((4, 2, 0)), np.zeros((4, 2)), ())
     assert scaler.transform(np.empty((1, 2, 0)), np.zeros((1, 2))).shape == (1, 2, 0)
-
-
-@pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_metrics_alone_are_scaled_and_masked_alike(missing: float) -> None:
-    metrics, _ = training(missing=missing)
-    scaler = MetricScaler.fit(metrics)
-    values, mask = np.split(scaler.transform(metrics), 2, axis=-1)
-    np.testing.assert_array_equal(mask == 0, np.isnan(metrics))
-    assert (values[mask == 0] == 0).all()
-    for value, seen in zip(np.moveaxis(values, -1, 0), np.moveaxis(mask > 0, -1, 0), strict=True):
-        assert abs(value[seen].mean()) < 0.01
-        assert abs(value[seen].std() - 1) < 0.03
-    changed = metrics.copy()
-    changed[..., 0] = np.nan
-    again = scaler.transform(changed)
-    np.testing.assert_array_equal(again[..., [1, 2, 4, 5]], scaler.transform(metrics)[..., [1, 2, 4, 5]])
-    assert (again[..., [0, 3]] == 0).all()

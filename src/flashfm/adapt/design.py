@@ -64,9 +64,12 @@ def designed_shots(prior: HierarchicalGP, observed: Float[np.ndarray, "pair conf
 def expected_improvement(
     mean: Float[np.ndarray, " config"], variance: Float[np.ndarray, " config"], best: float
 ) -> Float[np.ndarray, " config"]:
-    """By how much each log value is expected to fall below `best`, under a normal distribution (Jones et al. 1998)."""
+    """By how much each log value is expected to fall below `best`, under a normal distribution; >= 0.
+
+    Source: Jones, Schonlau and Welch, Efficient Global Optimization of Expensive Black-Box Functions, 1998.
+    """
     deviation = np.sqrt(np.maximum(variance, 1e-12))
     z = (best - mean) / deviation
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     below = 0.5 * (1 + np.vectorize(math.erf)(z / math.sqrt(2)))
-    return np.asarray(deviation * (z * below + density))
+    return np.asarray(np.maximum(deviation * (z * below + density), 0.0))

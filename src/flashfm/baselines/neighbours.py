@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from flashfm.baselines.ratio import additive_effects
 from flashfm.errors import ModelError
 from flashfm.tasks.config_search import Observations, Shots
-from flashfm.tasks.features import MetricScaler
+from flashfm.tasks.features import CLIP
 
 TASKS_AT_ONCE = 200
 SMALL = 1e-9
@@ -88,6 +88,28 @@ class NearestApplications:
 
 
 @dataclass(frozen=True, eq=False)
+class MetricScaler:
+    """Location and scale of the logarithm of each metric."""
+
+    centre: Float[np.ndarray, " metric"]
+    scale: Float[np.ndarray, " metric"]
+
+    @classmethod
+    def fit(cls, metrics: Float[np.ndarray, "pair config metric"]) -> MetricScaler:
+        """Fit on training pairs; a metric that is never there or never varies keeps scale 1."""
+        values = _compressed(metrics).reshape(metrics.shape[0] * metrics.shape[1], metrics.shape[2])
+        seen = ~np.isnan(values)
+        count = np.maximum(seen.sum(axis=0), 1)
+        centre = np.where(seen, values, 0.0).sum(axis=0) / count
+        spread = np.sqrt(np.where(seen, (values - centre) ** 2, 0.0).sum(axis=0) / count)
+        return cls(centre, np.where(spread > SMALL, spread, 1.0))
+
+    def transform(self, metrics: Float[np.ndarray, "*rows metric"]) -> Float[np.ndarray, "*rows metric"]:
+        """Standardised logarithms within ±`CLIP`, NaN where missing."""
+        return np.asarray(np.clip((_compressed(metrics) - self.centre) / self.scale, -CLIP, CLIP))
+
+
+@dataclass(frozen=True, eq=False)
 class FittedNeighbours:
     """Training pairs with their gaps filled, and how to compare with them."""
 
@@ -108,12 +130,10 @@ class FittedNeighbours:
         """Lay out the training pairs."""
         level, effect = additive_effects(train.log_runtime)
         filled = np.where(np.isnan(train.log_runtime), level[:, None] + effect, train.log_runtime)
-        none = MetricScaler(np.empty(0), np.empty(0))
-        scaler = MetricScaler.fit(train.metrics) if train.metric_names else none
+        scaler = MetricScaler.fit(train.metrics)
         in_ms = tuple(i for i, name in enumerate(train.metric_names) if name.endswith("_cpu_ms"))
-        metrics = _standardise(scaler, train.metrics)
         cpu_share = _cpu_share(train.metrics, train.log_runtime, in_ms)
-        return cls(filled, effect, metrics, cpu_share, scaler, in_ms, Likeness())
+        return cls(filled, effect, scaler.transform(train.metrics), cpu_share, scaler, in_ms, Likeness())
 
     def predict(self, shots: Shots) -> Float[np.ndarray, "task config"]:
         """Run time in ms of every configuration of the grid, for each task."""
@@ -126,7 +146,7 @@ class FittedNeighbours:
         mean = gap.mean(axis=-1)
         found = {"level": mean**2, "shape": ((gap - mean[..., None]) ** 2).mean(axis=-1)}
         if shots.metrics.shape[-1]:
-            apart = (_standardise(self.scaler, shots.metrics) - self.metrics[:, shots.config]) ** 2
+            apart = (self.scaler.transform(shots.metrics) - self.metrics[:, shots.config]) ** 2
             found["metrics"] = _mean_seen(apart.reshape(*apart.shape[:2], -1))
         if self.in_ms:
             share = _cpu_share(shots.metrics, shots.log_runtime, self.in_ms)
@@ -199,9 +219,8 @@ def _cpu_share(
         return np.asarray(np.maximum(np.log(metrics[..., in_ms].sum(axis=-1)) - log_runtime, np.log(LEAST_SHARE)))
 
 
-def _standardise(scaler: MetricScaler, metrics: Float[np.ndarray, "*rows metric"]) -> Float[np.ndarray, "*rows metric"]:
-    values, seen = np.split(scaler.transform(metrics), 2, axis=-1)
-    return np.where(seen > 0, values, np.nan)
+def _compressed(metrics: Float[np.ndarray, "*rows metric"]) -> Float[np.ndarray, "*rows metric"]:
+    return np.asarray(np.sign(metrics) * np.log1p(np.abs(metrics)))
 
 
 def _mean_seen(values: Float[np.ndarray, "pair task each"]) -> Float[np.ndarray, "pair task"]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erf
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from flashfm.adapt.design import expected_improvement
 from flashfm.baselines.ratio import additive_effects
 from flashfm.errors import ModelError
 from flashfm.tasks.config_search import Observations
@@ -202,7 +202,7 @@ class FittedBayesian:
         if not measured_config.size:
             return self.head.next(measured_config, measured_log_runtime, candidates, rng)
         mean, sd = self._posterior(measured_config, measured_log_runtime, left)
-        gain = expected_improvement(mean, sd, float(measured_log_runtime.min()))
+        gain = expected_improvement(mean, sd**2, float(measured_log_runtime.min()))
         return int(rng.choice(left[gain >= gain.max() * (1 - 1e-9)]))
 
     def _posterior(
@@ -230,17 +230,6 @@ class FittedBayesian:
             process.fit(self.features[measured_config][:, varying], (measured_log_runtime - centre) / scale)
         mean, sd = process.predict(self.features[asked][:, varying], return_std=True)
         return centre + scale * mean, scale * sd
-
-
-def expected_improvement(
-    mean: Float[np.ndarray, " asked"], sd: Float[np.ndarray, " asked"], best: float
-) -> Float[np.ndarray, " asked"]:
-    """How much lower than `best` a normal variable is expected to be, nothing where it is higher; >= 0."""
-    sd = np.maximum(sd, 1e-12)
-    z = (best - mean) / sd
-    below = np.array([0.5 * (1 + erf(value / np.sqrt(2))) for value in z])
-    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    return np.asarray(np.maximum((best - mean) * below + sd * density, 0.0))
 
 
 def regret_curve(

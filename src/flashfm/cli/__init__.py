@@ -1,6 +1,7 @@
 """The `flashfm` command: one sub-command a stage, each in a module of its own that is imported only when it is called.
 
 A module `flashfm.cli.NAME` offers either `app`, a `typer.Typer` with sub-commands, or `command`, one function.
+Ctrl-C ends every command with one line, "stopped", and what is kept where the command tells it: `flashfm.cli.stopping`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 from flashfm import __version__
 from flashfm.errors import FlashError
@@ -31,6 +33,23 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; SystemExit with 0, the error's `exit_code`, 2 for wrong usage, or 130 after Ctrl-C."""
+    try:
+        _run(arguments)
+    except FlashError as error:
+        print(f"flashfm: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt as interrupt:
+        _stop(interrupt)
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:
+            raise
+        _stop(ended)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def _run(arguments: list[str] | None) -> None:
     import typer
 
     words = sys.argv[1:] if arguments is None else arguments
@@ -58,17 +77,16 @@ def main(arguments: list[str] | None = None) -> None:
             root.add_typer(module.app, name=name, help=line, no_args_is_help=True)
         else:
             root.command(name, epilog=module.EXAMPLE)(module.command)
-    try:
-        root(args=words)
-    except FlashError as error:
-        print(f"flashfm: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("flashfm: interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+    root(args=words)
+
+
+def _stop(cause: BaseException) -> NoReturn:
+    """Say that the command was stopped, in the words of the interruption, which typer turns into an exit of its own."""
+    interrupt: BaseException | None = cause
+    while interrupt is not None and not isinstance(interrupt, KeyboardInterrupt):
+        interrupt = interrupt.__cause__ or interrupt.__context__
+    print("flashfm: stopped" + (f"; {interrupt}" if str(interrupt or "") else ""), file=sys.stderr)
+    raise SystemExit(INTERRUPTED) from None
 
 
 def _not_called() -> None:

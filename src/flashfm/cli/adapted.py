@@ -24,7 +24,8 @@ from flashfm.errors import ArtifactError, DataError, DataFormatError, ModelError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flashfm.adapt.fewshot import AdaptedRegressor, FlashRegressor
+    from flashfm.adapt.adapted import AdaptedRegressor
+    from flashfm.adapt.fewshot import FlashRegressor
     from flashfm.datasets.schema import Origin
 
 DEFAULT_MODEL = "serverless-memory"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -107,8 +106,8 @@ def command(
         except KeyboardInterrupt:
             _write(runner.measurements(), out)
             done = sum(1 for _ in journal.samples)
-            print(f"flashfm: stopped at {done} of {campaign.visits} visits; the same command goes on", file=sys.stderr)
-            raise
+            words = f"{done} of {campaign.visits} visits are kept, and the same command goes on"
+            raise KeyboardInterrupt(words) from None
         measured = runner.measurements()
     _write(measured, out)
     journal.path.unlink()

@@ -15,7 +15,8 @@ from flashfm.errors import DataError, ModelError, ShotsError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flashfm.adapt.fewshot import AdaptedRegressor, FlashRegressor
+    from flashfm.adapt.adapted import AdaptedRegressor
+    from flashfm.adapt.fewshot import FlashRegressor
 
 EXAMPLE = "Example: flashfm predict shots.csv --at memory_mb=1536 --plot curve.png"
 INTERVAL = ("runtime_ms", "lower_ms", "upper_ms")

@@ -12,6 +12,7 @@ import typer
 
 from flashfm.cli.printing import percent, print_json, print_table, split_names
 from flashfm.cli.progress import progress_bar
+from flashfm.cli.stopping import kept
 from flashfm.errors import ArtifactError, DataError, DataFormatError, ModelError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def config_search(
         "--out": out.name,
     }
     card = CardData(out.resolve().name, "config-search", api.SUMMARY, command=_command(words, quick))
-    with progress_bar("pretraining", quiet=as_json) as told:
+    with kept("no model was written"), progress_bar("pretraining", quiet=as_json) as told:
         run = api.run(table, config=_settings(encoder, quick), seed=seed, on_step=told, card=card)
     run.model.save_pretrained(out)
     summary = _summary(run, table, out)

@@ -15,6 +15,7 @@ import typer
 
 from flashfm.cli.printing import print_json, split_names
 from flashfm.cli.progress import progress_bar
+from flashfm.cli.stopping import kept
 from flashfm.errors import DataError, MeasureError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ SIMPLE = {
     "serverless-memory": "Pretrain and judge the model that ships with the package.",
 }
 """Command -> its line in the help; `flashfm.experiments.<command>.run` does it."""
+GOES_ON = "what was done is kept in {}, and the same command goes on"
 QUICK = {"generated": 4, "shared": 1, "repeated": 2}
 
 
@@ -53,7 +55,8 @@ def measured(
     if results.is_file() or out.is_file():
         raise MeasureError(f"--out {out}, --results {results}: expected folders, got a file")
     chosen = parts(**QUICK) if quick else parts()
-    _collect(chosen, out, quiet=as_json)
+    with kept(GOES_ON.format(out)):
+        _collect(chosen, out, quiet=as_json)
     rows, more = assess(chosen, out)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     table = combine(chosen, out, date=date or today, noise=noise_of(rows))
@@ -89,9 +92,9 @@ def table1(
 
     _check_folders(out=out, models=models, results=results)
     config = Table1Config.of(quick=quick, datasets=split_names(datasets), splits=splits)
-    folder, kept = (out / "quick", models / "quick") if quick else (out, models)
-    with _threads(), progress_bar("table 1", quiet=as_json or only_assemble) as on_step:
-        path = run(folder, results, config, models=kept, on_step=on_step, only_assemble=only_assemble)
+    folder, store = (out / "quick", models / "quick") if quick else (out, models)
+    with kept(GOES_ON.format(out)), _threads(), progress_bar("table 1", quiet=as_json or only_assemble) as on_step:
+        path = run(folder, results, config, models=store, on_step=on_step, only_assemble=only_assemble)
     _say(path, as_json=as_json)
 
 
@@ -115,7 +118,7 @@ def search(
 
     _check_folders(out=out, results=results)
     config = SearchConfig.of(quick=quick, splits=splits, groups=groups)
-    with _threads(), progress_bar("search", quiet=as_json or only_assemble) as on_step:
+    with kept(GOES_ON.format(out)), _threads(), progress_bar("search", quiet=as_json or only_assemble) as on_step:
         path = run(out, results, config, on_step=on_step, only_assemble=only_assemble)
     _say(path, as_json=as_json)
 
@@ -134,7 +137,7 @@ def _simple(name: str, module: str, line: str) -> None:
         _check_folders(out=out, results=results)
         run = importlib.import_module(f"flashfm.experiments.{module}").run
         folder = out / "quick" if quick else out
-        with _threads(), progress_bar(name, quiet=as_json) as on_step:
+        with kept(GOES_ON.format(out)), _threads(), progress_bar(name, quiet=as_json) as on_step:
             path = run(folder, results, quick=quick, on_step=on_step)
         _say(path, as_json=as_json)
 

@@ -7,7 +7,7 @@ in Table 1, on the same splits, shots and queries, and stands beside the default
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from flashfm.adapt.finetune import fine_tune
 from flashfm.datasets.files import write_whole
 from flashfm.datasets.splits import Split, shot_sets
 from flashfm.experiments import evaluation, results
-from flashfm.experiments.evaluation import Scores
+from flashfm.experiments.ablations import Named, Steps, WithoutMetrics, difference, differences_table
 from flashfm.experiments.ours import FittedOurs, Ours
 from flashfm.experiments.results import Row
 from flashfm.models.flash import FlashModel
 from flashfm.models.meta_learner import Kind
 from flashfm.pretraining.supervised import PretrainConfig
 from flashfm.reporting import score_dots
-from flashfm.tasks.config_search import Fitted, Method, Observations, Shots
+from flashfm.tasks.config_search import Fitted, Method, Observations
 
 DATASETS = ("lambda", "cloudbandit")
 SPLITS, SHOTS = 1, (1, 2, 3)
@@ -60,12 +60,13 @@ def run(
     sets = evaluation.QUICK_SETS if quick else evaluation.SETS
     planned = {name: variants(folder / "models" / name, config, metrics=name != "cloudbandit") for name in DATASETS}
     n = 1 if quick else SPLITS
-    steps = _Steps(on_step, n * sum(len(SHOTS) * len(of) + len(TUNED_SHOTS) for of in planned.values()))
+    steps = Steps(on_step, n * sum(len(SHOTS) * len(of) + len(TUNED_SHOTS) for of in planned.values()))
     rows: list[Row] = []
     differences: list[dict[str, Any]] = []
     mixes: list[dict[str, Any]] = []
     for dataset, methods in planned.items():
         data = evaluation.load(dataset)
+        apps = [app for app, _ in data.pairs]
         splits = evaluation.splits(data, n)
         for method in methods:
             here = folder / dataset / method.name
@@ -80,7 +81,7 @@ def run(
             found = {m.name: evaluation.read(folder / dataset / m.name, k)[:n] for m in methods}
             rows += [evaluation.summarise(dataset, name, k, scores) for name, scores in found.items()]
             differences += [
-                _difference(dataset, name, k, scores, found[DEFAULT])
+                difference(scores, found[DEFAULT], apps=apps, dataset=dataset, method=name, against=DEFAULT, shots=k)
                 for name, scores in found.items()
                 if name != DEFAULT
             ]
@@ -91,7 +92,9 @@ def run(
                 evaluation.summarise(dataset, NOT_TUNED, k, before, metric),
                 evaluation.summarise(dataset, TUNED, k, after, metric),
             ]
-            differences.append(_difference(dataset, TUNED, k, after, before, against=NOT_TUNED))
+            differences.append(
+                difference(after, before, apps=apps, dataset=dataset, method=TUNED, against=NOT_TUNED, shots=k)
+            )
     return _write(results_folder, rows, differences, mixes, n, sets, quick)
 
 
@@ -114,19 +117,6 @@ def variants(store: Path, config: PretrainConfig, *, metrics: bool) -> list[Meth
 
 
 @dataclass(frozen=True)
-class Named:
-    """A method under another name."""
-
-    name: str
-    method: Method
-    per_shots: bool = False
-
-    def fit(self, train: Observations, *, shots: int, seed: int) -> Fitted:
-        """Train."""
-        return self.method.fit(train, shots=shots, seed=seed)
-
-
-@dataclass(frozen=True)
 class FirstMember:
     """The first network of our model alone: trained anew with one, all that chance decides would change as well."""
 
@@ -139,43 +129,6 @@ class FirstMember:
         del shots
         model = self.ours.model(train, seed)
         return FittedOurs(replace(model, nets=model.nets[:1]), "flashfm")
-
-
-@dataclass(frozen=True)
-class WithoutMetrics:
-    """A method that sees run times alone."""
-
-    name: str
-    method: Method
-    per_shots: bool = False
-
-    def fit(self, train: Observations, *, shots: int, seed: int) -> Fitted:
-        """Train on observations without metrics."""
-        return _Blind(self.method.fit(replace(train, **_nothing(train.metrics)), shots=shots, seed=seed))
-
-
-@dataclass(frozen=True, eq=False)
-class _Blind:
-    fitted: Fitted
-
-    def predict(self, shots: Shots) -> Float[np.ndarray, "task config"]:
-        """As `Fitted.predict`."""
-        return self.fitted.predict(replace(shots, metrics=shots.metrics[..., :0]))
-
-
-def _nothing(metrics: Float[np.ndarray, "pair config metric"]) -> dict[str, Any]:
-    return {"metrics": metrics[..., :0], "metric_names": ()}
-
-
-class _Steps:
-    """Counts steps."""
-
-    def __init__(self, on_step: Callable[[int, int], object], total: int) -> None:
-        self._on_step, self._total, self._done = on_step, total, 0
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._on_step(self._done, self._total)
 
 
 def _tune(folder: Path, ours: Ours, data: Observations, splits: Sequence[Split], on_done: Callable[[], object]) -> None:
@@ -192,8 +145,7 @@ def _tune(folder: Path, ours: Ours, data: Observations, splits: Sequence[Split],
 
 
 def _tune_one(path: Path, model: FlashModel, data: Observations, split: Split, k: int) -> None:
-    chosen = set(split.test)
-    test = [i for i, (app, _) in enumerate(data.pairs) if app in chosen and data.observed[i].size > k][:TUNED_PAIRS]
+    test = [i for i in evaluation.positions(data, split.test) if data.observed[i].size > k][:TUNED_PAIRS]
     pairs, configs = [], []
     errors: dict[str, list[Float[np.ndarray, " _"]]] = {"test": [], "before": []}
     for i in test:
@@ -217,21 +169,6 @@ def _tune_one(path: Path, model: FlashModel, data: Observations, split: Split, k
     write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **columns))
 
 
-def _difference(
-    dataset: str, name: str, k: int, scores: Sequence[Scores], rival: Sequence[Scores], against: str = DEFAULT
-) -> dict[str, Any]:
-    mean, low, high = evaluation.paired_difference(scores, rival)
-    return {
-        "dataset": dataset,
-        "method": name,
-        "against": against,
-        "shots": k,
-        "difference": mean,
-        "low": low,
-        "high": high,
-    }
-
-
 def _write(
     folder: Path,
     rows: list[Row],
@@ -248,7 +185,7 @@ def _write(
         protocol=("quick: few training steps, figures without weight; " if quick else "")
         + f"the first {splits} splits by application, {sets} nested random shot sets a pair, all other observed"
         " configurations asked; mean over queries, then pairs, then splits; sd over split means; differences are"
-        " paired, variant minus default, with their 95 % interval by bootstrap over pairs; fine-tuning:"
+        " paired, variant minus default, with their 95 % interval by bootstrap over applications; fine-tuning:"
         f" {TUNED_PAIRS} test pairs a split, {TUNED_SETS} shot sets; `mix` is the weight that calibration gave the"
         " default's network: where it is 0, nothing about the network or fine-tuning can make a difference",
         seeds=list(range(splits)),
@@ -266,12 +203,3 @@ def _write(
         note=f"{splits} split" + "s" * (splits > 1),
     )
     return path
-
-
-def differences_table(differences: Sequence[Mapping[str, Any]]) -> str:
-    """Paired differences as a Markdown table."""
-    lines = ["| dataset | method | against | shots | difference | 95 % interval |", "|---|---|---|---|---|---|"]
-    for d in differences:
-        cells = (d["dataset"], d["method"], d["against"], d["shots"], f"{d['difference']:+.4f}")
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {d['low']:+.4f} to {d['high']:+.4f} |")
-    return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from flashfm.datasets.table import MeasurementTable
 from flashfm.experiments import evaluation, neighbours, novelty, results
-from flashfm.experiments.ablation_sl import Named, WithoutMetrics, differences_table
+from flashfm.experiments.ablations import Named, Steps, WithoutMetrics, difference, differences_table
 from flashfm.experiments.evaluation import Scores
 from flashfm.experiments.neighbours import Likeness
 from flashfm.experiments.novelty import Flagged
@@ -74,14 +74,7 @@ def run(
     n, n_novelty = (1, 1) if quick else (SPLITS, novelty.SPLITS)
     base = evaluation.load("measured")
     chosen = arms(base, folder / "models", config)
-    total = len(chosen) * n * len(SHOTS) + n_novelty * len(novelty.HOMES) + n
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        on_step(done, total)
-
+    step = Steps(on_step, len(chosen) * n * len(SHOTS) + n_novelty * len(novelty.HOMES) + n)
     splits = evaluation.splits(base, n)
     found: dict[str, dict[int, list[Scores]]] = {}
     for arm in chosen:
@@ -193,6 +186,7 @@ def _on(scores: Sequence[Scores], pairs: Int[np.ndarray, " _"]) -> list[Scores]:
 
 def _errors(base: Observations, found: dict[str, dict[int, list[Scores]]]) -> tuple[list[Row], list[dict[str, Any]]]:
     rows, differences = [], []
+    apps = [app for app, _ in base.pairs]
     for platform in PLATFORMS:
         pairs = np.array([i for i, (_, of) in enumerate(base.pairs) if of == platform])
         for k in SHOTS:
@@ -204,10 +198,8 @@ def _errors(base: Observations, found: dict[str, dict[int, list[Scores]]]) -> tu
                 method = ALONE if name.startswith(ALONE) else name
                 rows.append(evaluation.summarise(platform, method, k, scores))
                 if name != HIDDEN:
-                    mean, low, high = evaluation.paired_difference(scores, rival)
-                    interval = {"difference": mean, "low": low, "high": high}
                     differences.append(
-                        {"dataset": platform, "method": method, "against": HIDDEN, "shots": k, **interval}
+                        difference(scores, rival, apps=apps, dataset=platform, method=method, against=HIDDEN, shots=k)
                     )
     return rows, differences
 
@@ -269,8 +261,9 @@ def _write(
         protocol=("quick: few training steps, figures without weight; " if quick else "")
         + f"the first {splits} splits by application of all platforms, {sets} nested random shot sets a pair, all other"
         " observed configurations of the pair asked; mean over queries, then pairs, then splits; differences are"
-        " paired, minus `hidden`, with their 95 % interval by bootstrap over pairs; an empty cpu_shares tells lambda"
-        " from openwhisk, so what is hidden is the level of contention; `wrong` is told openwhisk-3 for openwhisk-1 and"
+        " paired, minus `hidden`, with their 95 % interval by bootstrap over applications; an empty cpu_shares tells"
+        " lambda from openwhisk, so what is hidden is the level of contention; `wrong` is told openwhisk-3 for"
+        " openwhisk-1 and"
         f" the reverse; novelty: {novelty.SETS} random shot sets a pair, sd over splits; neighbours: dominant segment"
         f" by run times fitted to segments (median error {100 * error:.0f} %), chance by permutation of labels",
         seeds=list(range(splits)),

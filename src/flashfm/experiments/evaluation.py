@@ -20,7 +20,7 @@ from flashfm.datasets.files import write_whole
 from flashfm.datasets.sources import load_cloudbandit, load_measured, load_sizeless
 from flashfm.datasets.splits import Split, by_application, shot_sets
 from flashfm.datasets.table import MeasurementTable
-from flashfm.errors import DataError
+from flashfm.errors import DataError, DataMissingError
 from flashfm.experiments.results import Row
 from flashfm.tasks.config_search import Fitted, Method, Observations
 
@@ -76,6 +76,12 @@ def table(name: str, *, real: bool) -> MeasurementTable:
 def splits(data: Observations, n: int = SPLITS) -> list[Split]:
     """The first `n` of the protocol's 20 splits."""
     return list(by_application(data.apps))[:n]
+
+
+def positions(data: Observations, apps: Iterable[str]) -> list[int]:
+    """Positions of the pairs of some applications, as of a part of a split."""
+    chosen = set(apps)
+    return [i for i, (app, _) in enumerate(data.pairs) if app in chosen]
 
 
 def score(
@@ -183,9 +189,8 @@ def _judge(
     found: dict[str, np.ndarray] = {}
     for part, apps, n in (("test", split.test, sets), ("train", split.train, min(sets, 10))):
         if part == "test" or training_error:
-            chosen = [i for i, (app, _) in enumerate(data.pairs) if app in set(apps)]
             start = time.perf_counter()
-            pair, config, ape = score(fitted, data, chosen, k, sets=n)
+            pair, config, ape = score(fitted, data, positions(data, apps), k, sets=n)
             found |= {f"{part}_pair": pair, f"{part}_config": config, f"{part}_ape": ape}
             spent += time.perf_counter() - start
     found |= {"seconds": np.array(spent), "sets": np.array(sets)}
@@ -231,9 +236,25 @@ def _of_pairs(scores: Scores) -> tuple[Float[np.ndarray, " pair"], Float[np.ndar
 
 
 def paired_difference(
-    ours: Sequence[Scores], rival: Sequence[Scores], *, draws: int = 10_000, seed: int = 0
+    ours: Sequence[Scores],
+    rival: Sequence[Scores],
+    *,
+    apps: Sequence[str] | None,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Mean difference in error, ours minus the rival's, with its 95 % interval by bootstrap over pairs."""
+    """Mean difference in error, ours minus the rival's, with its 95 % interval by bootstrap over applications.
+
+    Args:
+        ours: of each split.
+        rival: of the same splits and queries.
+        apps: application of each pair of the data set, as `pair_apps` gives them.
+        draws: of the bootstrap.
+        seed: of the draws.
+
+    Raises:
+        DataError: the two were judged on other queries, or on pairs that the data set does not have.
+    """
     differences: dict[int, list[float]] = {}
     for a, b in zip(ours, rival, strict=True):
         if not np.array_equal(a.pair, b.pair) or not np.array_equal(a.config, b.config):
@@ -245,6 +266,54 @@ def paired_difference(
         for pair, group in zip(unique, np.split((a.ape - b.ape)[order], starts[1:]), strict=True):
             differences.setdefault(int(pair), []).append(float(group.mean()))
     of_pairs = np.array([np.mean(values) for values in differences.values()])
-    means = np.random.default_rng(seed).choice(of_pairs, (draws, of_pairs.size)).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    means = drawn_means(of_pairs[:, None], list(differences), apps, draws=draws, seed=seed)
+    low, high = np.quantile(means[:, 0], [0.025, 0.975])
     return float(of_pairs.mean()), float(low), float(high)
+
+
+def pair_apps(name: str) -> list[str] | None:
+    """The application of each pair of a data set, in the order of its pairs; None where it is not on this machine.
+
+    Raises:
+        DataError: no data set has that name.
+    """
+    try:
+        return [app for app, _ in load(name).pairs]
+    except DataMissingError:
+        return None
+
+
+def drawn_means(
+    of_pairs: Float[np.ndarray, "pair value"],
+    pairs: Sequence[int],
+    apps: Sequence[str] | None,
+    *,
+    draws: int,
+    seed: int = 0,
+) -> Float[np.ndarray, "draw value"]:
+    """Means over pairs in each draw of a bootstrap; a draw takes applications, each with all of its pairs.
+
+    Pairs of one application on several platforms are alike, so they come and go together.
+
+    Args:
+        of_pairs: one row for each pair.
+        pairs: their positions in the data set, each once.
+        apps: application of each pair of the data set; None takes each pair for an application of its own, as it is
+            where there is one platform.
+        draws: how many.
+        seed: of the draws.
+
+    Raises:
+        DataError: a position that the data set does not have.
+    """
+    if apps is not None and max(pairs, default=0) >= len(apps):
+        raise DataError(
+            f"scores are of pair {max(pairs)}, but the data set has {len(apps)} pairs; run again with this data set"
+        )
+    places: dict[str | int, int] = {}
+    place = [places.setdefault(pair if apps is None else apps[pair], len(places)) for pair in pairs]
+    count = np.bincount(place)
+    total = np.zeros((len(count), of_pairs.shape[1]))
+    np.add.at(total, place, of_pairs)
+    drawn = np.random.default_rng(seed).integers(len(count), size=(draws, len(count)))
+    return np.asarray(total[drawn].sum(axis=1) / count[drawn].sum(axis=1)[:, None])

@@ -95,7 +95,7 @@ def pairs_of(data: Observations, apps: Sequence[str], platform: str) -> Int[np.n
 
 
 def factor(errors: Errors, base: Errors, *, draws: int | None = None, seed: int = 0) -> tuple[float, float, float]:
-    """Ratio of the median error to that of the base, and its 95 % interval by bootstrap over pairs of either."""
+    """Ratio of the median error to that of the base, and its 95 % interval by bootstrap over applications of either."""
     rng = np.random.default_rng(seed)
 
     def drawn(of: Errors) -> Float[np.ndarray, " draw"]:

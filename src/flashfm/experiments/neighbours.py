@@ -17,6 +17,7 @@ from jaxtyping import Float
 from flashfm.applications.catalogue import resolve
 from flashfm.applications.segments import POOL, segment_class
 from flashfm.applications.spec import SegmentSpec
+from flashfm.errors import ModelError
 from flashfm.models.flash import FlashModel
 from flashfm.tasks.config_search import Observations
 
@@ -92,7 +93,13 @@ def nonnegative(
 
 
 def nearest_apps(model: FlashModel, unseen: Observations, seed: int = 0) -> list[tuple[str, list[str]]]:
-    """For each unseen pair that has enough configurations, its application and the nearest known one for each set."""
+    """The application of each pair that has enough configurations, and the nearest known one for each set of shots.
+
+    All pairs of the application itself are left out of what is known, on whatever platform they ran.
+
+    Raises:
+        ModelError: the model knows no other application.
+    """
     found: list[tuple[str, list[str]]] = []
     rng = np.random.default_rng(seed)
     if model.novelty is None:
@@ -101,11 +108,14 @@ def nearest_apps(model: FlashModel, unseen: Observations, seed: int = 0) -> list
         known = unseen.observed[i]
         if known.size < SHOTS:
             continue
+        own = sum(name == app for name, _ in model.known)
+        if own == len(model.known):
+            raise ModelError(f"the model knows no application but {app!r}; expected one to be compared with")
         drawn = np.stack([rng.permutation(known)[:SHOTS] for _ in range(SETS)])
         near = []
         for embedding in model.embed(unseen.shots(np.full(SETS, i), drawn)):
-            others = [model.known[pair][0] for pair, _ in model.novelty.nearest(embedding, 4) if pair >= 0]
-            near.append(next(name for name in others if name != app))
+            names = [model.known[pair][0] for pair, _ in model.novelty.nearest(embedding, own + 1)]
+            near.append(next(name for name in names if name != app))
         found.append((app, near))
     return found
 

@@ -205,7 +205,7 @@ def run(
         + "splits by application; random shots, or those of one list designed on training pairs; absolute percentage"
         " error, mean over queries, then pairs, then splits; regret is (best measured - best observed) / best observed,"
         " search rules chosen on training pairs; coverage is the share of queries within the 90 % interval; sd over"
-        " split means",
+        " split means; 95 % intervals of differences by bootstrap over applications",
         seeds=list(range(4)),
         rows=rows,
         more=more | {"quick": config.quick},
@@ -265,7 +265,7 @@ def _designed(places: Places, data: Observations, number: int, split: Split, met
     listed = designed_shots(
         ours.model(train, number).prior.gp, (~np.isnan(train.log_runtime)).astype(float), max(SHOTS)
     )
-    test = _positions(data, split)
+    test = evaluation.positions(data, split.test)
     fitted = None
     for k, path in missing.items():
         if fitted is None or method.per_shots:
@@ -279,7 +279,7 @@ def _regret(places: Places, data: Observations, number: int, split: Split, searc
     if path.exists():
         return
     fitted = searcher.fit(data.of_apps(split.train), number)
-    test = _positions(data, split)
+    test = evaluation.positions(data, split.test)
     found = [
         [regret_curve(fitted, data, i, seed=1000 * number + run) for run in range(REPEATS.get(searcher.name, 1))]
         for i in test
@@ -299,7 +299,7 @@ def _coverage(places: Places, name: str, number: int) -> None:
         return
     split = evaluation.splits(data, number + 1)[number]
     model = Ours("flashfm", store).model(data.of_apps(split.train), number)
-    _keep(path, **covered(model, data, _positions(data, split)))
+    _keep(path, **covered(model, data, evaluation.positions(data, split.test)))
 
 
 def covered(model: FlashModel, data: Observations, test: Sequence[int]) -> dict[str, np.ndarray]:
@@ -328,11 +328,6 @@ def covered(model: FlashModel, data: Observations, test: Sequence[int]) -> dict[
             rows.append((k, i, asked.sum(), inside[asked].mean(), width))
     names = ("shots", "pair", "queries", "inside", "width")
     return dict(zip(names, np.array(rows, dtype=np.float64).reshape(-1, len(names)).T, strict=True))
-
-
-def _positions(data: Observations, split: Split) -> list[int]:
-    chosen = set(split.test)
-    return [i for i, (app, _) in enumerate(data.pairs) if app in chosen]
 
 
 def _keep(path: Path, **arrays: np.ndarray) -> None:

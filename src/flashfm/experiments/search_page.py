@@ -72,6 +72,7 @@ def assemble(places: Places) -> tuple[list[Row], dict[str, Any]]:
     Raises:
         DataError: nothing is there, or a file is damaged.
     """
+    apps = evaluation.pair_apps(DATASET)
     rows: list[Row] = []
     differences: list[dict[str, Any]] = []
     best: list[dict[str, Any]] = []
@@ -87,13 +88,13 @@ def assemble(places: Places) -> tuple[list[Row], dict[str, Any]]:
             best += [b | {"metric": metric, "split": split or PLAIN} for b in best_of(DATASET, k, tested)]
             for rival in tested:
                 if rival != "flashfm" and (both := common(tested, "flashfm", rival)):
-                    mean, low, high = evaluation.paired_difference(*both, draws=DRAWS)
+                    mean, low, high = evaluation.paired_difference(*both, apps=apps, draws=DRAWS)
                     of = {"metric": metric, "shots": k, "rival": rival, "split": split or PLAIN}
                     differences.append(of | {"mean": mean, "low": low, "high": high, "splits": len(both[0])})
     curves = {name: curve for name in SEARCHED if (curve := _curves(places.of("regret") / name))}
     for name, curve in curves.items():
         rows += _regret_rows(name, curve)
-    differences += _regret_differences(curves)
+    differences += _regret_differences(curves, apps)
     best += _least_regret(curves)
     for name in TITLES:
         rows += _coverage_rows(name, places.of("coverage") / name)
@@ -148,8 +149,10 @@ def _regret_rows(name: str, curves: dict[int, dict[str, np.ndarray]]) -> list[Ro
     ]
 
 
-def _regret_differences(curves: dict[str, dict[int, dict[str, np.ndarray]]]) -> list[dict[str, Any]]:
-    """Regret of our search minus that of each rival, with its 95 % interval by bootstrap over pairs."""
+def _regret_differences(
+    curves: dict[str, dict[int, dict[str, np.ndarray]]], apps: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Regret of our search minus that of each rival, with its 95 % interval by bootstrap over applications."""
     found = []
     for rival in [name for name in curves if name != "flashfm" and "flashfm" in curves]:
         shared = sorted(set(curves["flashfm"]) & set(curves[rival]))
@@ -161,7 +164,7 @@ def _regret_differences(curves: dict[str, dict[int, dict[str, np.ndarray]]]) -> 
             for name in ("flashfm", rival)
         )
         of_pairs = np.array([(ours - theirs)[pair == one].mean(axis=0) for one in np.unique(pair)])
-        drawn = np.random.default_rng(0).choice(of_pairs, (DRAWS, len(of_pairs))).mean(axis=1)
+        drawn = evaluation.drawn_means(of_pairs, np.unique(pair).tolist(), apps, draws=DRAWS)
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         mean = of_pairs.mean(axis=0)
         found += [

@@ -115,7 +115,7 @@ def run(
         protocol=quick
         + "splits by application; nested random shots; queries are all other observed configurations; absolute"
         " percentage error, mean over queries, then pairs, then splits; sd over split means; training error over 10"
-        " shot sets a pair",
+        " shot sets a pair; 95 % intervals by bootstrap over applications",
         seeds=list(range(4)),
         rows=rows,
         more=more | {"left_out": left_out, "quick": config.quick},
@@ -189,6 +189,7 @@ def assemble(folder: Path, datasets: Sequence[str]) -> tuple[list[Row], dict[str
     rows: list[Row] = []
     differences, reductions, best = [], [], []
     for name in datasets:
+        apps = evaluation.pair_apps(name)
         for k in SHOTS:
             tested = {m: found for m in METHODS if (found := stored(folder / name / m, k))}
             rows += [evaluation.summarise(name, m, k, list(found.values()), TEST) for m, found in tested.items()]
@@ -197,12 +198,12 @@ def assemble(folder: Path, datasets: Sequence[str]) -> tuple[list[Row], dict[str
                     rows.append(evaluation.summarise(name, method, k, list(trained.values()), TRAIN))
             best += best_of(name, k, tested)
             differences += [
-                {"dataset": name, "shots": k, "method": OURS, "rival": rival, **_difference(*both)}
+                {"dataset": name, "shots": k, "method": OURS, "rival": rival, **_difference(*both, apps=apps)}
                 for rival in tested
                 if rival != OURS and (both := common(tested, OURS, rival))
             ]
             if both := common(tested, FLASH, SIZELESS):
-                reductions.append({"dataset": name, "shots": k, **reduction(*both)})
+                reductions.append({"dataset": name, "shots": k, **reduction(*both, apps=apps)})
     if not rows:
         raise DataError(f"{folder}: no scores of {', '.join(datasets)} there; run without --only-assemble first")
     rows.sort(key=lambda row: (list(datasets).index(row.dataset), row.metric, METHODS.index(row.method)))
@@ -238,20 +239,30 @@ def best_of(dataset: str, k: int, tested: dict[str, dict[int, Scores]]) -> list[
     ]
 
 
-def _difference(ours: list[Scores], rival: list[Scores]) -> dict[str, Any]:
-    mean, low, high = evaluation.paired_difference(ours, rival, draws=DRAWS)
+def _difference(ours: list[Scores], rival: list[Scores], *, apps: Sequence[str] | None) -> dict[str, Any]:
+    mean, low, high = evaluation.paired_difference(ours, rival, apps=apps, draws=DRAWS)
     return {"mean": mean, "low": low, "high": high, "splits": len(ours)}
 
 
-def reduction(ours: Sequence[Scores], rival: Sequence[Scores]) -> dict[str, Any]:
-    """By how much of the rival's mean error ours is less, in percent, with its 95 % interval by bootstrap over pairs.
+def reduction(ours: Sequence[Scores], rival: Sequence[Scores], *, apps: Sequence[str] | None) -> dict[str, Any]:
+    """By how much of the rival's mean error ours is less, in percent, and its 95 % interval.
 
-    `per_split` has the figure of each split, `sd` their standard deviation.
+    Args:
+        ours: of each split.
+        rival: of the same splits and queries.
+        apps: application of each pair of the data set, as `evaluation.pair_apps` gives them.
+
+    Returns:
+        `percent_less`, with `low` and `high` by bootstrap over applications; `per_split`, the figure of each split, and
+        `sd`, their standard deviation.
+
+    Raises:
+        DataError: a pair that the data set does not have.
     """
     a, b = _of_pairs(ours), _of_pairs(rival)
     errors = np.array([(np.mean(a[pair]), np.mean(b[pair])) for pair in a])
-    drawn = np.random.default_rng(0).integers(len(errors), size=(DRAWS, len(errors)))
-    low, high = np.quantile(_less(errors[drawn].mean(axis=1)), [0.025, 0.975])
+    drawn = evaluation.drawn_means(errors, list(a), apps, draws=DRAWS)
+    low, high = np.quantile(_less(drawn), [0.025, 0.975])
     of_splits = [
         _less(np.array([[np.mean([v for vs in _of_pairs([s]).values() for v in vs]) for s in both]]))[0]
         for both in zip(ours, rival, strict=True)

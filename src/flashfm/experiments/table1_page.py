@@ -102,7 +102,7 @@ def _compared(content: dict[str, Any]) -> list[str]:
     if differences := content["ours_minus_rival"]:
         shots = sorted({d["shots"] for d in differences})
         heads = ["data set", "rival", *(f"K={k}" for k in shots), "splits"]
-        lines += ["### flashfm minus each rival, mean difference in error [95 % by bootstrap over pairs]", ""]
+        lines += ["### flashfm minus each rival, mean difference in error [95 % by bootstrap over applications]", ""]
         lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
         for dataset, rival in dict.fromkeys((d["dataset"], d["rival"]) for d in differences):
             of_k = {d["shots"]: d for d in differences if (d["dataset"], d["rival"]) == (dataset, rival)}

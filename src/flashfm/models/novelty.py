@@ -8,7 +8,7 @@ in the same configuration. Either part may call a pair novel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,18 +100,22 @@ class EnvironmentModel:
 
 
 def fit_environment(
-    values: Float[np.ndarray, "pair config value"], draws: Mapping[int, tuple[np.ndarray, np.ndarray]]
+    values: Float[np.ndarray, "pair config value"],
+    apps: Sequence[str],
+    draws: Mapping[int, tuple[np.ndarray, np.ndarray]],
 ) -> EnvironmentModel:
-    """Fit on pretraining pairs, each held out in turn for the distances that p-values are told by.
+    """Fit on pretraining pairs, each held out in turn, with its application, for the distances that p-values are told by.
 
     Args:
         values: NaN where not observed.
+        apps: application of each pair.
         draws: for each K, pairs and the configurations of their shots.
     """
     pairs, configs, width = values.shape
     mean, scale = np.zeros((configs, width)), np.zeros((configs, width))
     reference = np.full((configs, pairs, width), ABSENT)
     apart = np.zeros((pairs, configs))
+    number = np.unique(np.array(apps), return_inverse=True)[1]
     for c in range(configs):
         seen = np.flatnonzero(~np.isnan(values[:, c]).any(axis=1))
         if len(seen) < LEAST_PAIRS:
@@ -120,7 +124,7 @@ def fit_environment(
         mean[c], scale[c] = known.mean(axis=0), known.std(axis=0) + 0.05
         reference[c, seen] = (known - mean[c]) / scale[c]
         others = np.tile(reference[c], (len(seen), 1, 1))
-        others[np.arange(len(seen)), seen] = ABSENT
+        others[number[seen][:, None] == number] = ABSENT
         apart[seen, c] = _near(reference[c, seen], others)
     held = [
         np.sort(np.log(apart[pair[:, None], config] + FINE).mean(axis=1)) for _, (pair, config) in sorted(draws.items())

@@ -62,7 +62,7 @@ def with_novelty(model: FlashModel, data: Observations, rng: np.random.Generator
         model,
         novelty=novelty.fit(np.concatenate(references), owner, none),
         bare=novelty.fit(np.concatenate(bare), owner, none) if data.metric_names else None,
-        environment=novelty.fit_environment(told, draws) if told.shape[-1] else None,
+        environment=novelty.fit_environment(told, [app for app, _ in data.pairs], draws) if told.shape[-1] else None,
     )
 
 

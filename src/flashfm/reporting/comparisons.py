@@ -22,6 +22,9 @@ from flashfm.reporting.style import (
     decade_ticks,
     footnote,
     grid,
+    key,
+    need,
+    need_positive,
     new_figure,
     save,
     short,
@@ -61,7 +64,8 @@ def predicted_lines(
         DataError: a column is missing, a value is not above 0, no or too many panels or lines, another suffix, or the
             file cannot be written.
     """
-    _need(frame, ("panel", "line", axis, "runtime_ms", "measured_ms"), (axis, "runtime_ms", "measured_ms"))
+    need(frame, ("panel", "line", axis, "runtime_ms", "measured_ms"), "the picture needs")
+    need_positive(frame, (axis, "runtime_ms", "measured_ms"))
     panels, lines = list(dict.fromkeys(frame["panel"])), list(dict.fromkeys(frame["line"]))
     if not 1 <= len(panels) <= MAX_PANELS or len(lines) > MAX_LINES:
         got = f"{len(panels)} panels of {len(lines)} lines"
@@ -85,8 +89,7 @@ def predicted_lines(
     first = grid_of_axes[0, 0]
     first.set_ylabel("run time")
     decade_ticks(first, "y", time_words, most=8)
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False, fontsize=13)
+    key(figure, first.get_legend_handles_labels()[0])
     footnote(figure, note)
     return save(figure, path)
 
@@ -117,7 +120,8 @@ def time_ranges(
         DataError: a column is missing, a value is not above 0, no or too many groups or arms, another suffix, or the
             file cannot be written.
     """
-    _need(frame, ("group", "arm", "ms", "low", "high"), ("ms", "low", "high"))
+    need(frame, ("group", "arm", "ms", "low", "high"), "the picture needs")
+    need_positive(frame, ("ms", "low", "high"))
     groups, arms = list(dict.fromkeys(frame["group"])), list(dict.fromkeys(frame["arm"]))
     if not 1 <= len(groups) <= MAX_PANELS or len(arms) > MAX_ARMS:
         got = f"{len(groups)} groups of {len(arms)} arms"
@@ -148,16 +152,3 @@ def _dot(axes: Any, row: dict[Any, Any], y: int) -> None:
     words = row.get("words") or time_words(float(f"{row['ms']:.2g}"))
     look = {"ha": "center", "va": "bottom", "color": INK, "fontsize": 12}
     axes.annotate(words, (row["ms"], y), (0, 7), textcoords="offset points", **look)
-
-
-def _need(frame: pd.DataFrame, columns: tuple[str, ...], numbers: tuple[str, ...]) -> None:
-    absent = [name for name in columns if name not in frame]
-    if absent:
-        raise DataError(f"the picture needs the column {absent[0]!r}, got {', '.join(map(str, frame.columns))}")
-    values = frame[list(numbers)].to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = np.argwhere(~(np.isfinite(values) & (values > 0)))
-    if len(wrong):
-        row, column = wrong[0]
-        raise DataError(
-            f"row {row + 1}, column {numbers[column]!r}: expected a number above 0, got {values[row, column]:g}"
-        )

@@ -23,6 +23,8 @@ from flashfm.reporting.style import (
     SIZE_PX,
     decade_ticks,
     grid,
+    key,
+    need,
     new_figure,
     save,
     short,
@@ -66,9 +68,7 @@ def score_dots(
         DataError: a column is missing, no or too many methods or panels, a score that is not above 0, another suffix,
             or the file cannot be written.
     """
-    absent = [name for name in ("method", "shots", "mean") if name not in frame]
-    if absent:
-        raise DataError(f"scores need the column {absent[0]!r}, got {', '.join(map(str, frame.columns))}")
+    need(frame, ("method", "shots", "mean"), "scores need")
     rows = frame.assign(**{name: np.nan for name in ("sd", "printed", "floor") if name not in frame})
     rows = rows.assign(dataset=rows.get("dataset", ""))
     methods, shots = list(dict.fromkeys(rows["method"])), sorted(set(rows["shots"]))
@@ -173,7 +173,7 @@ def _key(figure: Any, rows: pd.DataFrame, note: str) -> None:
         marks.append(Line2D([], [], color=GREY, linewidth=1.6, linestyle=(0, (4, 3)), label="repeat noise"))
     if note:
         marks.append(Line2D([], [], linestyle="", label=note))
-    figure.legend(handles=marks, loc="outside lower left", ncols=len(marks), frameon=False, fontsize=12)
+    key(figure, marks, size=12)
 
 
 def _percent(share: float) -> str:

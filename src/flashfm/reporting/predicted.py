@@ -26,6 +26,9 @@ from flashfm.reporting.style import (
     SIZE_PX,
     decade_ticks,
     grid,
+    key,
+    need,
+    need_positive,
     new_figure,
     save,
     short,
@@ -84,15 +87,13 @@ def predicted_curves(
         DataError: a column is missing, a value is not above 0, no or too many applications, another suffix, or the file
             cannot be written.
     """
-    absent = [name for name in ("app", axis, *_RUNTIME) if name not in frame]
-    if absent:
-        raise DataError(f"predicted curves need the column {absent[0]!r}, got {', '.join(map(str, frame.columns))}")
+    need(frame, ("app", axis, *_RUNTIME), "predicted curves need")
     costs = all(name in frame for name in _COST)
     apps = list(dict.fromkeys(frame["app"]))
     most = MAX_PANELS[costs]
     if not 1 <= len(apps) <= most:
         raise DataError(f"{len(apps)} applications to draw{' with costs' * costs}, expected 1 to {most}")
-    _check_numbers(frame, [axis, *_RUNTIME, *(_COST if costs else ())])
+    need_positive(frame, [axis, *_RUNTIME, *(_COST if costs else ())])
     figure, panels = new_figure(size_px, *_LAYOUTS[costs][len(apps)])
     if title:
         figure.suptitle(short(title, 90), x=0.01, ha="left", fontsize=18)
@@ -128,15 +129,6 @@ def predicted_curves(
         axes.set_xlabel(AXES.get(axis, short(axis)))
     _key(figure, frame, bool(recommended))
     return save(figure, path)
-
-
-def _check_numbers(frame: pd.DataFrame, columns: list[str]) -> None:
-    values = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = np.argwhere(~(np.isfinite(values) & (values > 0)))
-    if len(wrong):
-        row, column = wrong[0]
-        got = f"{values[row, column]:g}"
-        raise DataError(f"row {row + 1}, column {columns[column]!r}: expected a number above 0, got {got}")
 
 
 def _draw(
@@ -211,6 +203,4 @@ def _key(figure: Any, frame: pd.DataFrame, recommended: bool) -> None:
         marks.append(Line2D([], [], **_OPEN, label="measured, not given"))
     if recommended:
         marks.append(Line2D([], [], **_CHOSEN, label="recommended"))
-    figure.legend(
-        handles=marks, loc="outside lower left", ncols=len(marks), frameon=False, fontsize=13, columnspacing=1.6
-    )
+    key(figure, marks, spacing=1.6)

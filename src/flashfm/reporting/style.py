@@ -1,4 +1,4 @@
-"""What all pictures share: size, colours, ticks in plain words, labels that do not touch, and how a file is written.
+"""What all pictures share: what a table must hold, size, colours, ticks, labels, the key, and how a file is written.
 
 matplotlib is loaded when the first picture is drawn. Colours are those of Okabe and Ito, which colour-blind people can
 tell apart. Names come from users' data: none is taken for a formula, and none is so long that it pushes the plot away.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from flashfm.datasets.files import write_whole
@@ -36,6 +37,36 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
+
+
+def need(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Args:
+        frame: the table.
+        columns: what must be there.
+        what: needs them, with its verb, such as "scores need".
+
+    Raises:
+        DataError: names the first column that is absent.
+    """
+    absent = [name for name in columns if name not in frame]
+    if absent:
+        raise DataError(f"{what} the column {absent[0]!r}, got {', '.join(map(str, frame.columns))}")
+
+
+def need_positive(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table that has anything but finite numbers above 0 in some columns.
+
+    Raises:
+        DataError: names the first such row and column.
+    """
+    values = frame[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.argwhere(~(np.isfinite(values) & (values > 0)))
+    if len(wrong):
+        row, column = wrong[0]
+        got = f"{values[row, column]:g}"
+        raise DataError(f"row {row + 1}, column {columns[column]!r}: expected a number above 0, got {got}")
 
 
 @contextmanager
@@ -87,6 +118,13 @@ def footnote(figure: Any, words: str) -> None:
     """Small print below everything."""
     if words:
         figure.supxlabel(words, x=0.995, ha="right", color=GREY, fontsize=12)
+
+
+def key(figure: Any, marks: Sequence[Any], size: int = 13, spacing: float = 2.0) -> None:
+    """What the marks mean, each by its label, in one line below the panels; the spacing is in font sizes."""
+    figure.legend(
+        handles=marks, loc="outside lower left", ncols=len(marks), frameon=False, fontsize=size, columnspacing=spacing
+    )
 
 
 def grid(axes: Any, axis: str = "both") -> None:

@@ -65,31 +65,6 @@ class ShotScaler:
         return np.concatenate([filled, seen.astype(np.float64)], axis=-1)
 
 
-@dataclass(frozen=True, eq=False)
-class MetricScaler:
-    """Location and scale of the logarithm of each metric alone."""
-
-    centre: Float[np.ndarray, " metric"]
-    scale: Float[np.ndarray, " metric"]
-
-    @classmethod
-    def fit(cls, metrics: Float[np.ndarray, "*rows metric"]) -> MetricScaler:
-        """Fit on training pairs; a metric that is never there or never varies keeps scale 1."""
-        flat = (np.sign(metrics) * np.log1p(np.abs(metrics))).reshape(-1, metrics.shape[-1])
-        seen = ~np.isnan(flat)
-        count = np.maximum(seen.sum(axis=0), 1)
-        centre = np.where(seen, flat, 0.0).sum(axis=0) / count
-        spread = np.sqrt(np.where(seen, (flat - centre) ** 2, 0.0).sum(axis=0) / count)
-        return cls(centre, np.where(spread > 1e-9, spread, 1.0))
-
-    def transform(self, metrics: Float[np.ndarray, "*rows metric"]) -> Float[np.ndarray, "*rows two_metric"]:
-        """Standardised values followed by the mask, 1 where a metric was measured."""
-        values = (np.sign(metrics) * np.log1p(np.abs(metrics)) - self.centre) / self.scale
-        seen = ~np.isnan(values)
-        filled = np.where(seen, np.clip(np.nan_to_num(values), -CLIP, CLIP), 0.0)
-        return np.concatenate([filled, seen.astype(np.float64)], axis=-1)
-
-
 def environment_values(
     metrics: Float[np.ndarray, "row shot metric"], log_runtime: Float[np.ndarray, "row shot"], names: tuple[str, ...]
 ) -> Float[np.ndarray, "row shot value"]:
