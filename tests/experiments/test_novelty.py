@@ -72,7 +72,7 @@ def test_a_run_goes_on_and_has_a_ceiling_between_levels_of_contention(
     monkeypatch.setattr(evaluation, "load", data.__getitem__)
     config = replace(small, members=1, least_steps=20, most_steps=20, likeness_steps=2, sets=2)
     done: list[int] = []
-    found = novelty.run(tmp_path, splits=1, config=config, on_done=lambda: done.append(1))
+    found = novelty.run(tmp_path, splits=(0,), config=config, on_done=lambda: done.append(1))
     assert len(done) == 3
     by = {(r.home, r.asked, r.apps, r.shots, r.metric): r for r in found}
     assert all(0 <= row.share <= 1 and row.queries == row.pairs * SETS for row in found)
@@ -85,5 +85,5 @@ def test_a_run_goes_on_and_has_a_ceiling_between_levels_of_contention(
     asked = {row.asked for row in found if row.home == "lambda"}
     assert asked == {"lambda", *(f"openwhisk-{n}, {shares} shares" for n in (1, 3) for shares in (128, 256, 512, 1024))}
     assert {row.shots for row in found if row.home == "lambda" and row.asked != "lambda"} == {1, 2}, "two sizes alone"
-    again = novelty.run(tmp_path, splits=1, config=config)
+    again = novelty.run(tmp_path, splits=(0,), config=config)
     assert again == found

@@ -34,7 +34,7 @@ from flashfm.tasks.config_search import Fitted, Method, Observations, Shots
 PLATFORMS = ("lambda", "openwhisk-1", "openwhisk-3")
 COLUMN = "environment"
 """The configuration column by which a model is given its platform."""
-SPLITS, SHOTS = 1, (1, 2, 3)
+SPLITS, SHOTS = 2, (1, 2, 3)
 HIDDEN, GIVEN, WRONG, ALONE = "hidden", "given", "wrong", "one model a platform"
 NO_EMBEDDING, NO_METRICS = "no embedding", "no metrics"
 QUICK = PretrainConfig(members=1, least_steps=60, most_steps=60, likeness_steps=20, likeness_tasks=100)
@@ -71,17 +71,19 @@ def run(
     """
     config = QUICK if quick else PretrainConfig()
     sets = evaluation.QUICK_SETS if quick else evaluation.SETS
-    n, n_novelty = (1, 1) if quick else (SPLITS, novelty.SPLITS)
+    n, of_novelty = (1, novelty.SPLITS[:1]) if quick else (SPLITS, novelty.SPLITS)
     base = evaluation.load("measured")
     chosen = arms(base, folder / "models", config)
-    step = Steps(on_step, len(chosen) * n * len(SHOTS) + n_novelty * len(novelty.HOMES) + n)
+    step = Steps(on_step, len(chosen) * n * len(SHOTS) + len(of_novelty) * len(novelty.HOMES) + n)
     splits = evaluation.splits(base, n)
     found: dict[str, dict[int, list[Scores]]] = {}
     for arm in chosen:
         here = folder / "errors" / arm.name
         evaluation.run(arm.method, arm.data, splits, here, shots=SHOTS, sets=sets, on_done=step)
         found[arm.name] = {k: [mapped(s, arm.data, base) for s in evaluation.read(here, k)[:n]] for k in SHOTS}
-    flagged = novelty.run(folder / "novelty", splits=n_novelty, config=QUICK if quick else novelty.CONFIG, on_done=step)
+    flagged = novelty.run(
+        folder / "novelty", splits=of_novelty, config=QUICK if quick else novelty.CONFIG, on_done=step
+    )
     store = Ours(store=folder / "models" / HIDDEN, config=config)
     label, error = neighbours.dominant_segments(evaluation.load("lambda"))
     near = []
@@ -264,8 +266,9 @@ def _write(
         " paired, minus `hidden`, with their 95 % interval by bootstrap over applications; an empty cpu_shares tells"
         " lambda from openwhisk, so what is hidden is the level of contention; `wrong` is told openwhisk-3 for"
         " openwhisk-1 and"
-        f" the reverse; novelty: {novelty.SETS} random shot sets a pair, sd over splits; neighbours: dominant segment"
-        f" by run times fitted to segments (median error {100 * error:.0f} %), chance by permutation of labels",
+        f" the reverse; novelty: {novelty.SETS} random shot sets a pair, splits {novelty.SPLITS}, sd over them;"
+        " neighbours: dominant segment by run times fitted to segments"
+        f" (median error {100 * error:.0f} %), chance by permutation of labels",
         seeds=list(range(splits)),
         rows=[*rows, *_novelty_rows(flagged), *_alike_rows(alike)],
         more={

@@ -104,7 +104,7 @@ def fit_environment(
     apps: Sequence[str],
     draws: Mapping[int, tuple[np.ndarray, np.ndarray]],
 ) -> EnvironmentModel:
-    """Fit on pretraining pairs, each held out in turn, with its application, for the distances that p-values are told by.
+    """Fit on pretraining pairs, each held out in turn with its application for the distances that p-values are told by.
 
     Args:
         values: NaN where not observed.

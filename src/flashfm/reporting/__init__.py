@@ -10,6 +10,7 @@ from flashfm.reporting.curves import (
 )
 from flashfm.reporting.dots import score_dots
 from flashfm.reporting.embedding_map import embedding_map
+from flashfm.reporting.loads import load_panels
 from flashfm.reporting.page import Section, Table, write_page
 from flashfm.reporting.predicted import predicted_curves
 from flashfm.reporting.style import PALETTE
@@ -21,6 +22,7 @@ __all__ = [
     "curve_points",
     "embedding_map",
     "error_cdf",
+    "load_panels",
     "predicted_curves",
     "principal_platform",
     "rate_curves",

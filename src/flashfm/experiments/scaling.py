@@ -1,0 +1,150 @@
+"""What all experiments on autoscaling share: how an autoscaler is judged, and what the privileged arm is shown.
+
+Enters: a scenario and an autoscaler. Leaves: means over episodes for each pair, under loads and chance that are the
+same for all autoscalers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flashfm.models.ddpg import Ddpg
+from flashfm.tasks.autoscaling.interface import Actions
+from flashfm.tasks.autoscaling.loads import CLOCK_STEPS
+from flashfm.tasks.autoscaling.parameters import STEP_S
+from flashfm.tasks.autoscaling.scenario import Scenario
+from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Stepped
+
+EPISODES = 4
+"""Test episodes a pair."""
+HOUR_S = 3600.0
+
+Act = Callable[[Any, Simulator], Stepped]
+"""Sees the last observation and the simulator, and makes its next step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Means over the episodes of each pair; every field is [pair]."""
+
+    reward: Float[np.ndarray, " pair"]
+    """In [0, 1], at the alpha that was asked for."""
+    violations: Float[np.ndarray, " pair"]
+    """Share of steps whose p99 misses the objective or that leave requests unanswered (more than one in a hundred)."""
+    slo_latency: Float[np.ndarray, " pair"]
+    slo_throughput: Float[np.ndarray, " pair"]
+    cpu_use: Float[np.ndarray, " pair"]
+    memory_use: Float[np.ndarray, " pair"]
+    core_hours: Float[np.ndarray, " pair"]
+    """An episode."""
+    gib_hours: Float[np.ndarray, " pair"]
+    """An episode."""
+    killed: Float[np.ndarray, " pair"]
+    """Mean share of the replicas that run out of memory."""
+
+    def summary(self) -> dict[str, float]:
+        """Means over pairs."""
+        return {field.name: float(getattr(self, field.name).mean()) for field in fields(self)}
+
+
+@torch.no_grad()
+def judge(
+    scenario: Scenario,
+    act: Act,
+    *,
+    alpha: float,
+    actions: Actions = "limits",
+    episodes: int = EPISODES,
+    seed: int = 9,
+    begin: Callable[[Simulator], object] = lambda _: None,
+) -> Judged:
+    """Run an autoscaler on each pair for some episodes, all at once.
+
+    Args:
+        scenario: the pairs.
+        act: the autoscaler.
+        alpha: weight of the SLO.
+        actions: how its actions are meant.
+        episodes: of each pair, in the order pair, episode.
+        seed: of loads and chance.
+        begin: told of the simulator once it is reset.
+    """
+    repeated = scenario.take(np.repeat(np.arange(len(scenario)), episodes))
+    simulator = repeated.simulator(alpha=alpha, actions=actions, seed=seed)
+    observation = simulator.reset()
+    begin(simulator)
+    rows = []
+    for _ in range(EPISODE_STEPS):
+        stepped = act(observation, simulator)
+        observation, outcome = stepped.observation, stepped.outcome
+        broken = (outcome.service.p99_s > simulator.params.slo_s) | (outcome.slo_throughput < 0.99)
+        rows.append(
+            torch.stack(
+                [
+                    stepped.reward,
+                    broken.to(stepped.reward.dtype),
+                    outcome.slo_latency,
+                    outcome.slo_throughput,
+                    outcome.cpu_use,
+                    outcome.memory_use,
+                    outcome.cpu_cores * (EPISODE_STEPS * STEP_S / HOUR_S),
+                    outcome.memory_mib / 1024 * (EPISODE_STEPS * STEP_S / HOUR_S),
+                    outcome.service.killed,
+                ]
+            )
+        )
+    means = torch.stack(rows).mean(dim=0).reshape(-1, len(scenario), episodes).mean(dim=2).double().numpy()
+    return Judged(*means)
+
+
+def agent_acts(agent: Ddpg, embedding: Float[Tensor, "pair embed"] | None, episodes: int = EPISODES) -> Act:
+    """An agent as an autoscaler: shown the embedding of each pair, or none.
+
+    Args:
+        agent: shared over all pairs.
+        embedding: of each pair of the scenario that is judged.
+        episodes: as `judge` is told.
+    """
+
+    def act(observation: Tensor, simulator: Simulator) -> Stepped:
+        n = len(observation)
+        shown = torch.zeros(n, agent.embed)
+        if embedding is not None:
+            shown = torch.cat([embedding.repeat_interleave(episodes, dim=0), torch.ones(n, 1)], dim=-1)
+        return simulator.step(agent.act(observation[None], shown[None], kept=True)[0])
+
+    return act
+
+
+def hidden(scenario: Scenario, like: Scenario) -> Float[Tensor, "pair value"]:
+    """All that a state does not show, standardised: what the privileged arm has in place of an embedding.
+
+    Args:
+        scenario: the pairs.
+        like: training pairs, whose means and deviations are taken.
+    """
+    values, usual = _values(scenario), _values(like)
+    scale = usual.std(axis=0)
+    live = scale > 1e-6
+    standardised = np.clip((values - usual.mean(axis=0))[:, live] / scale[live], -3, 3)
+    return torch.from_numpy(standardised.astype(np.float32))
+
+
+def _values(scenario: Scenario) -> Float[np.ndarray, "pair value"]:
+    p, load = scenario.params, scenario.loads
+    plain = {"memory_noise", "restarts", "neighbours"}
+    columns = [getattr(p, f.name) if f.name in plain else np.log(getattr(p, f.name) + 1e-4) for f in fields(p)]
+    phase = 2 * np.pi * load.job_phase / CLOCK_STEPS
+    alone = p.tail * (p.cpu_s / p.node_speed + p.wait_s)
+    columns += [np.log(p.slo_s / alone), np.log(scenario.capacity_per_s * p.cpu_s)]
+    columns += [load.wave, load.noise_sd, load.noise_memory, np.log(load.burst_chance), load.burst_size]
+    columns += [load.burst_decay, load.job_size, load.job_steps, np.sin(phase), np.cos(phase)]
+    columns.append(np.log(load.mean_per_s * p.cpu_s))
+    return np.stack(columns, axis=-1)

@@ -1,0 +1,89 @@
+"""Episodes of many pairs, kept for learning: transitions to draw from, whole trajectories to embed.
+
+Enters: observations, actions and rewards as they happen. Leaves: tensors. The oldest episode gives way to the newest.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Replay:
+    """Ring of the last episodes of all pairs.
+
+    Args:
+        episodes: how many are kept.
+        steps: of each.
+        envs: pairs.
+        state: width of an observation.
+        action: width of an action.
+    """
+
+    def __init__(self, episodes: int, steps: int, envs: int, state: int, action: int) -> None:
+        self.state = torch.zeros(episodes, steps + 1, envs, state)
+        self.action = torch.zeros(episodes, steps, envs, action)
+        self.reward = torch.zeros(episodes, steps, envs)
+        self._begun, self._step = 0, 0
+
+    def begin(self, state: Float[Tensor, "env state"]) -> None:
+        """Begin an episode."""
+        self._begun, self._step = self._begun + 1, 0
+        self.state[self._slot, 0] = state
+
+    def add(
+        self, action: Float[Tensor, "env action"], reward: Float[Tensor, " env"], after: Float[Tensor, "env state"]
+    ) -> None:
+        """Add a step to the episode that was begun last."""
+        self.action[self._slot, self._step], self.reward[self._slot, self._step] = action, reward
+        self._step += 1
+        self.state[self._slot, self._step] = after
+
+    def draw(
+        self, env: Int[Tensor, "agent transition"], generator: torch.Generator
+    ) -> tuple[
+        Float[Tensor, "agent transition state"],
+        Float[Tensor, "agent transition action"],
+        Float[Tensor, "agent transition"],
+        Float[Tensor, "agent transition state"],
+    ]:
+        """One random step of each of these pairs: state, action, reward and the state after it."""
+        steps, kept = self.action.shape[1], min(self._begun, len(self.state))
+        known = (kept - 1) * steps + self._step
+        at = (torch.rand(env.shape, generator=generator) * known).long()
+        # counted from the oldest episode, whose slot follows that of the newest one
+        slot = (self._begun - kept + at // steps) % len(self.state)
+        step = at % steps
+        return (
+            self.state[slot, step, env],
+            self.action[slot, step, env],
+            self.reward[slot, step, env],
+            self.state[slot, step + 1, env],
+        )
+
+    def trajectories(self, n: int) -> Float[Tensor, "env trajectory step token"]:
+        """The newest `n` whole episodes of each pair as `tokens`, the newest first."""
+        found = []
+        newest = self._begun - 1 - (self._step < self.action.shape[1])
+        for i in range(n):
+            slot = (newest - i) % len(self.state)
+            found.append(tokens(self.state[slot], self.action[slot], self.reward[slot]))
+        return torch.stack(found, dim=1)
+
+    @property
+    def _slot(self) -> int:
+        return (self._begun - 1) % len(self.state)
+
+
+def tokens(
+    state: Float[Tensor, "following env state"],
+    action: Float[Tensor, "step env action"],
+    reward: Float[Tensor, "step env"],
+) -> Float[Tensor, "env step token"]:
+    """X_t = [s_t, a_t, r_t] and the state that came of it, for each step of a trajectory.
+
+    Source: FLASH, figure 7. The next state is added: a set of steps has no order to tell it by.
+    """
+    parts = [state[:-1], action, 3 * reward[..., None] - 2, state[1:]]
+    return torch.cat(parts, dim=-1).transpose(0, 1)

@@ -1,0 +1,140 @@
+"""Reinforcement learning of autoscaling agents: one shared over all pairs, or one for each.
+
+Enters: a simulator of the pairs to train on, and embeddings of them, where there are any. Leaves: a trained agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig
+from flashfm.models.replay import Replay
+from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
+from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
+
+OnStep = Callable[[int, int], object]
+"""Told of the episodes that are done and of all of them."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """How an agent is trained."""
+
+    ddpg: DdpgConfig = field(default_factory=DdpgConfig)
+    episodes: int = 60
+    """Of `EPISODE_STEPS` steps, in all environments at once."""
+    updates: int = 1
+    """Updates after each step of all environments."""
+    batch: int = 512
+    """Transitions an update, of each agent."""
+    kept_episodes: int = 15
+    """Episodes in the replay buffer."""
+    random_episodes: int = 1
+    """Episodes of random actions, held for some steps, at the start."""
+    noise: tuple[float, float] = (0.2, 0.04)
+    """Standard deviation of the noise on actions, at the start and from `quiet_from` on."""
+    quiet_from: float = 0.6
+    """Share of the episodes after which noise is least."""
+    slow_from: float = 0.3
+    """Share of the episodes after which learning rates fall, to `slowest` at the end."""
+    slowest: float = 0.05
+    hold: float = 0.0
+    """Chance that the noise of a pair stays as it was from one step to the next."""
+    alpha: tuple[float, float] = (0.3, 0.9)
+    """Trade-offs drawn for each pair and episode."""
+    without: float = 0.15
+    """Share of the pairs of an episode that are shown no embedding, so that one agent also serves pairs without any."""
+
+
+def train(
+    simulator: Simulator,
+    config: AgentConfig,
+    *,
+    seed: int,
+    agents: int = 1,
+    variants: Float[Tensor, "variant env embed"] | None = None,
+    start: Ddpg | None = None,
+    on_step: OnStep = lambda *_: None,
+) -> Ddpg:
+    """Train by DDPG on all pairs of a simulator at once.
+
+    Args:
+        simulator: of torch arrays; its alpha is drawn anew for each episode.
+        config: settings.
+        seed: of weights, exploration and draws from the replay buffer.
+        agents: one for each equal run of environments, in order; 1 shares one agent.
+        variants: embeddings of each pair, of which each episode takes one at random; None for an agent without any.
+        start: an agent to go on from, which is changed; None begins anew.
+        on_step: told of progress.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        embed = 0 if variants is None else variants.shape[-1] + 1
+        agent = start or Ddpg(agents, len(OBSERVATION), len(ACTION), embed, config.ddpg)
+    envs, each = len(simulator), len(simulator) // agents
+    replay = Replay(config.kept_episodes, EPISODE_STEPS, envs, len(OBSERVATION), len(ACTION))
+    first_of = each * torch.arange(agents)[:, None]
+    shown = torch.zeros(config.kept_episodes, envs, embed)
+    for episode in range(config.episodes):
+        low, high = config.alpha
+        simulator.alpha = low + (high - low) * torch.rand(envs, generator=generator)
+        embedding = _shown(variants, envs, config.without, generator)
+        shown[episode % config.kept_episodes] = embedding
+        state = simulator.reset()
+        replay.begin(state)
+        noise = _noise(config, episode)
+        of_env = 1.5 * noise * torch.rand(envs, 1, generator=generator)
+        held, off = torch.zeros(envs, len(ACTION)), torch.randn(envs, len(ACTION), generator=generator)
+        for t in range(EPISODE_STEPS):
+            if episode < config.random_episodes and start is None:
+                if t % 5 == 0:
+                    held = 2 * torch.rand(envs, len(ACTION), generator=generator) - 1
+                action = held + 0.1 * torch.randn(envs, len(ACTION), generator=generator)
+            else:
+                action = agent.act(_split(state, agents), _split(embedding, agents)).reshape(envs, -1)
+                stays = torch.rand(envs, 1, generator=generator) < config.hold
+                off = torch.where(stays, off, torch.randn(envs, len(ACTION), generator=generator))
+                action = action + of_env * off
+            action = action.clamp(-1.0, 1.0)
+            stepped = simulator.step(action)
+            state = stepped.observation
+            replay.add(action, stepped.reward, state)
+            if episode >= min(config.random_episodes, 1) or start is not None:
+                for _ in range(config.updates):
+                    env = first_of + torch.randint(each, (agents, config.batch), generator=generator)
+                    before, acted, rewarded, after = replay.draw(env, generator)
+                    agent.learn(Batch(before, acted, rewarded, after, embedding[env]))
+        agent.slow_down(_share(config, episode + 1))
+        on_step(episode + 1, config.episodes)
+    return agent
+
+
+def _shown(
+    variants: Float[Tensor, "variant env embed"] | None, envs: int, without: float, generator: torch.Generator
+) -> Float[Tensor, "env shown"]:
+    """One variant of each pair's embedding and a 1, or zeros where none is shown."""
+    if variants is None:
+        return torch.zeros(envs, 0)
+    chosen = variants[torch.randint(len(variants), (envs,), generator=generator), torch.arange(envs)]
+    there = (torch.rand(envs, 1, generator=generator) >= without).float()
+    return torch.cat([chosen, torch.ones(envs, 1)], dim=-1) * there
+
+
+def _split(values: Float[Tensor, "env feature"], agents: int) -> Float[Tensor, "agent each feature"]:
+    return values.reshape(agents, len(values) // agents, values.shape[-1])
+
+
+def _noise(config: AgentConfig, episode: int) -> float:
+    first, last = config.noise
+    return max(last, first * (1 - episode / (config.quiet_from * config.episodes)))
+
+
+def _share(config: AgentConfig, done: int) -> float:
+    past = max(0.0, done / config.episodes - config.slow_from) / (1 - config.slow_from)
+    return max(config.slowest, 1 - past)

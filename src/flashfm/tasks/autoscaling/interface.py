@@ -1,0 +1,139 @@
+"""What an agent sees, does and is rewarded for: observations, actions and the reward, as pure functions over arrays.
+
+Source: FLASH, table 4: limits, utilisation, SLO preservation and load change make the state, limits and replicas the
+action. Added to the state, because an agent acts on them: the numbers of replicas, the phase of the clock by which jobs
+run, the cores and memory in use as absolute amounts, and the trade-off alpha that is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from array_api_compat import array_namespace
+
+from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, Outcome, State
+
+Actions = Literal["limits", "changes", "targets"]
+"""`limits`: the action says the limits themselves, on a log scale between their bounds (the paper's); `changes`: by how
+much they change, at most `LARGEST_CHANGE` times up or down; `targets`: what limits are to follow: cores of a replica,
+memory over what is in use, and the share of all cores that is to be in use, by which replicas follow demand."""
+ACTION = ("cpu_cores", "memory_mib", "replicas")
+"""What the three numbers of an action are of."""
+LARGEST_CHANGE = 2.5
+MEMORY_HEADROOM = (0.8, 4.0)
+"""Of `targets`: memory limit over memory in use."""
+CPU_TARGET = (0.1, 1.1)
+"""Of `targets`: share of the cores that is to be in use. Above 1 the replicas become fewer."""
+OBSERVATION = (
+    "cpu_limit",
+    "memory_limit",
+    "cpu_use",
+    "memory_use",
+    "slo_latency",
+    "slo_throughput",
+    "load_change",
+    "ready",
+    "replicas",
+    "clock_sin",
+    "clock_cos",
+    "cores_used",
+    "memory_used",
+    "latency_headroom",
+    "killed",
+    "alpha",
+)
+"""Names of the features of an observation, in order; all of them are within [-2, 2]."""
+PAPER = OBSERVATION[:7]
+"""The features of table 4."""
+BOUNDS = (CPU_CORES, MEMORY_MIB, REPLICAS)
+
+
+def reward(outcome: Outcome, alpha: Any) -> Any:
+    """Alpha SP + (1 - alpha) (RU_cpu + RU_memory) / 2, in [0, 1]; SP is the lesser of both SLO preservations.
+
+    Args:
+        outcome: of a step.
+        alpha: weight of the SLO against utilisation, in [0, 1].
+
+    Source: FLASH, table 4. (Its appendix A.4 writes the same in sums: twice as large.)
+    """
+    xp = array_namespace(outcome.slo_latency)
+    kept = xp.minimum(outcome.slo_latency, outcome.slo_throughput)
+    return alpha * kept + (1 - alpha) * 0.5 * (outcome.cpu_use + outcome.memory_use)
+
+
+def observe(
+    slo_s: Any, state: State, outcome: Outcome, rate_per_s: Any, rate_before: Any, clock: Any, alpha: Any
+) -> Any:
+    """What monitoring shows after a step, [env, feature]; hidden parameters are not in it.
+
+    Args:
+        slo_s: objective for the p99 of latency, which an operator knows.
+        state: after the step.
+        outcome: of the step.
+        rate_per_s: requests that arrived in it.
+        rate_before: requests that arrived in the step before.
+        clock: phase of the clock, in radians.
+        alpha: weight of the SLO that is wanted, in [0, 1].
+    """
+    xp = array_namespace(outcome.ready)
+    replicas = math.log(REPLICAS[1])
+    columns = [
+        _place(state.cpu_cores, CPU_CORES),
+        _place(state.memory_mib, MEMORY_MIB),
+        2 * outcome.cpu_use - 1,
+        2 * outcome.memory_use - 1,
+        2 * outcome.slo_latency - 1,
+        2 * outcome.slo_throughput - 1,
+        xp.log((rate_per_s + 1e-6) / (rate_before + 1e-6)).clip(min=-2.0, max=2.0),
+        2 * xp.log(outcome.ready + 0.5) / replicas - 1,
+        2 * xp.log(outcome.replicas) / replicas - 1,
+        xp.sin(clock),
+        xp.cos(clock),
+        (xp.log10(outcome.cpu_use * outcome.cpu_cores + 1e-2) / 2).clip(min=-2.0, max=2.0),
+        ((xp.log10(outcome.memory_use * outcome.memory_mib + 1.0) - 3) / 2).clip(min=-2.0, max=2.0),
+        xp.log10(slo_s / outcome.service.p99_s).clip(min=-2.0, max=2.0),
+        2 * outcome.service.killed - 1,
+        2 * alpha - 1 + 0 * outcome.cpu_use,
+    ]
+    return xp.stack(columns, axis=-1)
+
+
+def decode(action: Any, kind: Actions, state: State, outcome: Outcome) -> Limits:
+    """Limits that an action asks for.
+
+    Args:
+        action: [env, 3], in [-1, 1], of `ACTION`.
+        kind: how it is meant.
+        state: before the step; not read for `limits`.
+        outcome: of the step before; not read for `limits`.
+    """
+    xp = array_namespace(action)
+    if kind == "limits":
+        values = [xp.exp(_within(action[:, i], *BOUNDS[i])) for i in range(len(BOUNDS))]
+    elif kind == "targets":
+        cores = xp.exp(_within(action[:, 0], *CPU_CORES))
+        memory = outcome.service.memory_mib * xp.exp(_within(action[:, 1], *MEMORY_HEADROOM))
+        wanted = outcome.cpu_use * outcome.cpu_cores / xp.exp(_within(-action[:, 2], *CPU_TARGET))
+        values = [cores, memory, wanted / cores + 0.5]
+    else:
+        now = (state.cpu_cores, state.memory_mib, outcome.replicas)
+        values = [value * xp.exp(math.log(LARGEST_CHANGE) * action[:, i]) for i, value in enumerate(now)]
+    return Limits(values[0], values[1], values[2])
+
+
+def encode(limits: Limits) -> Any:
+    """The action of kind `limits` that asks for these limits, [env, 3]."""
+    xp = array_namespace(limits.cpu_cores)
+    return xp.stack([_place(value, bounds) for value, bounds in zip(limits, BOUNDS, strict=True)], axis=-1)
+
+
+def _within(action: Any, low: float, high: float) -> Any:
+    return math.log(low) + (action + 1) / 2 * math.log(high / low)
+
+
+def _place(value: Any, bounds: tuple[float, float]) -> Any:
+    """Place of a value between its bounds on a log scale, in [-1, 1]."""
+    xp = array_namespace(value)
+    return 2 * xp.log(value / bounds[0]) / math.log(bounds[1] / bounds[0]) - 1
