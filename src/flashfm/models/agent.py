@@ -1,0 +1,53 @@
+"""The pretrained autoscaling agent: an encoder of trajectories, and two policies, one of them shown embeddings.
+
+Enters: observations, and trajectories of a pair. Leaves: actions. A pair that has no trajectory yet is served by the
+policy that was trained without embeddings; a wrong embedding would be worse than none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flashfm.models.ddpg import Ddpg, Network
+from flashfm.models.trajectories import TrajectoryEncoder
+from flashfm.tasks.autoscaling.interface import Actions
+
+
+@dataclass(frozen=True, eq=False)
+class AgentModel:
+    """What pretraining for autoscaling leaves."""
+
+    shared: Network
+    """Policy of pairs without an embedding."""
+    conditioned: Network
+    """Policy of pairs with one, which is appended to the observation, with a 1."""
+    encoder: TrajectoryEncoder
+    actions: Actions
+    """What the policies' actions mean."""
+
+    @torch.no_grad()
+    def embed(self, trajectories: Float[Tensor, "env trajectory step token"]) -> Float[Tensor, "env embed"]:
+        """Embed pairs by some of their episodes, as `replay.tokens`."""
+        embedding: Tensor = self.encoder(trajectories)
+        return embedding
+
+    @torch.no_grad()
+    def act(
+        self, observation: Float[Tensor, "env feature"], embedding: Float[Tensor, "env embed"] | None = None
+    ) -> Float[Tensor, "env action"]:
+        """Actions in [-1, 1]."""
+        if embedding is None:
+            alone: Tensor = self.shared(observation[None])[0]
+            return alone
+        read = torch.cat([observation, embedding, torch.ones(len(observation), 1)], dim=-1)
+        conditioned: Tensor = self.conditioned(read[None])[0]
+        return conditioned
+
+
+def policy(agent: Ddpg) -> Network:
+    """The part of a trained agent that acts."""
+    return agent.kept.eval().requires_grad_(False)
