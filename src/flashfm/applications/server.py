@@ -32,6 +32,10 @@ from flashfm.errors import ServiceError
 
 log = logging.getLogger("flashfm.server")
 
+SWITCH_S = 0.0005
+"""How long a busy thread keeps the interpreter from the others. Python's own 5 ms is as long as many a request, and
+lets one that only has to be read or answered wait so long each time: p99 at two thirds of the capacity doubles."""
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -322,6 +326,7 @@ def serve(
     """
     with (
         _stopping() as stop,
+        _switching(),
         deployed(spec, endpoint_url=endpoint_url, name=deployment, provision=provision) as place,
         ApplicationServer([place.instance() for _ in range(config.concurrency)], config) as server,
         server.metrics.served_on(config),
@@ -334,6 +339,17 @@ def serve(
             return server.drain()
         finally:
             server.shutdown()
+
+
+@contextmanager
+def _switching() -> Iterator[None]:
+    """Let threads take turns every `SWITCH_S`."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextmanager

@@ -23,8 +23,8 @@ MEMORY_MIB = (64.0, 15_360.0)
 """Least and most memory of a replica."""
 REPLICAS = (1.0, 32.0)
 """Least and most replicas."""
-DEAD_BAND = 0.06
-"""Relative change of the limits, summed over CPU and memory, below which they are left as they are."""
+DEAD_BAND = 0.2
+"""Change of a limit, in its logarithm, below which it is left as it is: nobody restarts containers for less."""
 ROLLED = 0.25
 """Share of the replicas that may be restarting at a time."""
 RECALL, SPREAD, USUAL = 0.93, 0.12, 0.35
@@ -216,11 +216,12 @@ def _changed(params: Params, state: State, target: Limits) -> tuple[Limits, Any]
     """Limits that are set, and where that starts a rolling restart; changes within the dead band are not made."""
     xp = array_namespace(params.cpu_s)
     wanted = placed(params, target)
-    off = xp.abs(xp.log(wanted.cpu_cores / state.cpu_cores)) + xp.abs(xp.log(wanted.memory_mib / state.memory_mib))
-    held = off < DEAD_BAND
-    cpu = xp.where(held, state.cpu_cores, wanted.cpu_cores)
-    memory = xp.where(held, state.memory_mib, wanted.memory_mib)
-    return placed(params, Limits(cpu, memory, target.replicas)), ~held & (params.restarts > 0)
+    new_cpu = xp.abs(xp.log(wanted.cpu_cores / state.cpu_cores)) >= DEAD_BAND
+    new_memory = xp.abs(xp.log(wanted.memory_mib / state.memory_mib)) >= DEAD_BAND
+    cpu = xp.where(new_cpu, wanted.cpu_cores, state.cpu_cores)
+    memory = xp.where(new_memory, wanted.memory_mib, state.memory_mib)
+    changed = (new_cpu | new_memory) & (params.restarts > 0)
+    return placed(params, Limits(cpu, memory, target.replicas)), changed
 
 
 def _mixed(new: Any, old: Any, share: Any) -> Any:
