@@ -34,7 +34,14 @@ def setup(app: Sphinx) -> None:
 
 
 def read_docstring(_app: Sphinx, what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
-    """Set `code` as code, and keep napoleon from taking the text before a field's first colon for its type."""
+    """Set `code` as code, and keep napoleon from taking the text before a field's first colon for its type.
+
+    Environments have docstrings in Markdown, as all of Gymnasium's; they are shown as they are.
+    """
+    if any(line.startswith("## ") for line in lines):
+        first = lines.index("")
+        lines[first:] = ["", ".. code-block:: text", "", *[f"   {line}" for line in lines[first + 1 :]], ""]
+        return
     lines[:] = [re.sub(r"(?<![`:])`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
     if what in ("attribute", "data"):
         lines.insert(0, "")

@@ -11,11 +11,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on many threads wa
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:  # most tests need no torch
     from flashfm.models.flash import FlashModel
     from flashfm.pretraining.supervised import PretrainConfig
     from flashfm.tasks.config_search import Observations
+
+settings.register_profile("any-machine", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("any-machine")
 
 SIZES = (128.0, 256.0, 512.0, 1024.0, 2048.0, 3008.0)
 ONE_CPU_MB = {None: 1769.0, "fast": 1769.0, "slow": 900.0}

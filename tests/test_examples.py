@@ -16,6 +16,7 @@ SHOWS = {
     "02-bring-your-own-data.py": ["5 rows, 2 pairs", "read back:", "refused: mine.csv: row 2 (line 3)"],
     "03-your-own-function.py": ["'distinct': 1000"],
     "04-predict-and-recommend.py": ["lower_ms", "3008", "use {'memory_mb':", "- saves", "measure next:"],
+    "06-train-your-own-agent.py": ["static: reward", "DDPG before training", "DDPG after 7500 steps"],
     "05-pretrain-on-your-data.py": ["9 pairs", "xlarge", "fastest: {'provider': 'aws'", "measure next:"],
 }
 

@@ -9,7 +9,9 @@ import torch
 
 from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig, Network
 
-SMALL = DdpgConfig(hidden=(32, 32), normalise=False, discount=0.0, reward_centre=0.0, reward_scale=1.0, average=0.05, actor_rate=3e-3)
+SMALL = DdpgConfig(
+    hidden=(32, 32), normalise=False, discount=0.0, reward_centre=0.0, reward_scale=1.0, average=0.05, actor_rate=3e-3
+)
 
 
 def batch(agents: int, n: int, generator: torch.Generator, embed: int = 0) -> Batch:

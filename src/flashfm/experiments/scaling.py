@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flashfm.models.ddpg import Ddpg
-from flashfm.tasks.autoscaling.interface import Actions
+from flashfm.tasks.autoscaling.interface import Actions, violated
 from flashfm.tasks.autoscaling.loads import CLOCK_STEPS
 from flashfm.tasks.autoscaling.parameters import STEP_S
 from flashfm.tasks.autoscaling.scenario import Scenario
@@ -37,7 +37,7 @@ class Judged:
     reward: Float[np.ndarray, " pair"]
     """In [0, 1], at the alpha that was asked for."""
     violations: Float[np.ndarray, " pair"]
-    """Share of steps whose p99 misses the objective or that leave requests unanswered (more than one in a hundred)."""
+    """Share of steps whose p99 misses the objective or in which requests are left waiting."""
     slo_latency: Float[np.ndarray, " pair"]
     slo_throughput: Float[np.ndarray, " pair"]
     cpu_use: Float[np.ndarray, " pair"]
@@ -84,12 +84,11 @@ def judge(
     for _ in range(EPISODE_STEPS):
         stepped = act(observation, simulator)
         observation, outcome = stepped.observation, stepped.outcome
-        broken = (outcome.service.p99_s > simulator.params.slo_s) | (outcome.slo_throughput < 0.99)
         rows.append(
             torch.stack(
                 [
                     stepped.reward,
-                    broken.to(stepped.reward.dtype),
+                    violated(outcome).to(stepped.reward.dtype),
                     outcome.slo_latency,
                     outcome.slo_throughput,
                     outcome.cpu_use,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flashfm.tasks.autoscaling import dynamics
-from flashfm.tasks.autoscaling.dynamics import Draws, Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import Draws, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.parameters import Params
 from flashfm.tasks.autoscaling.simulator import Chance, Load, Simulator
 
@@ -78,7 +78,7 @@ def seen(
     cpu: float = 1.0,
     memory: float = 500.0,
     killed: float = 0.0,
-) -> tuple[State, Outcome]:
+) -> tuple[State, StepOutcome]:
     """One pair: so many ready replicas in these limits, each using this share of them."""
     p = params(1)
     state = dynamics.start(p, Limits(*(np.full(1, value) for value in (cpu, memory, ready))), np.zeros(1))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flashfm.baselines.scaling import Planner, PlannerConfig, Static, StaticConfig, play
+from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.simulator import Load, Simulator
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -32,7 +33,7 @@ def test_a_promise_is_kept_in_a_calm_cluster() -> None:
     planner = Planner(config)
     planner.reset(of)
     limits, promised = planner._predicted(of.state, of.load.rate_per_s[0][:, None, None])
-    assert got == pytest.approx(promised.reshape(4, -1).max(axis=1), abs=0.02)
+    assert got == pytest.approx(promised.reshape(4, -1).max(axis=1), abs=0.04)
     assert limits.memory_mib.shape == promised.shape
 
 
@@ -72,7 +73,8 @@ def test_alpha_may_differ_between_pairs() -> None:
 
 
 def test_it_beats_what_was_set_once() -> None:
-    p = various(24)
-    planned = play(simulator(p), Planner(), {})
-    for headroom in (2.0, 4.0, 8.0):
-        assert planned.reward > play(simulator(p), Static(config=StaticConfig(headroom=headroom)), {}).reward
+    pairs = scenario.default(0).take(np.arange(0, 1000, 10))
+    planned = play(pairs.simulator(seed=3, kind="numpy"), Planner(), {})
+    for headroom in (2.0, 4.0, 8.0, 16.0):
+        fixed = Static(config=StaticConfig(headroom=headroom))
+        assert planned.reward > play(pairs.simulator(seed=3, kind="numpy"), fixed, {}).reward

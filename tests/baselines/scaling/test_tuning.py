@@ -66,10 +66,10 @@ def test_violations_are_compared_within_the_budget_of_cores() -> None:
 
 
 def test_a_trial_is_the_mean_over_steps_of_all_episodes() -> None:
-    limits = Limits(np.full(2, 1.5), np.full(2, 2048.0), np.array([3.0, 5.0]))
+    limits = Limits(np.full(2, 3.0), np.full(2, 2048.0), np.array([3.0, 5.0]))
     done = play(simulator(params(2), steps=10, burst=1.0), Static(limits), {"a": 1}, episodes=2)
     assert done.setting == {"a": 1}
-    assert done.core_hours == pytest.approx(1.5 * 4)
+    assert done.core_hours == pytest.approx(3.0 * 4)
     assert done.gib_hours == pytest.approx(2.0 * 4)
     assert done.violations == done.restarts == 0
     starved = Limits(np.full(2, 0.1), np.full(2, 2048.0), np.ones(2))

@@ -66,4 +66,4 @@ def one(values: Any, i: int) -> Any:
     """Pair `i` of a named tuple of arrays or of a struct of them, as a batch of one."""
     if isinstance(values, tuple):
         return type(values)(*(one(value, i) for value in values))
-    return values.map(lambda a: a[i : i + 1]) if isinstance(values, Params) else values[i : i + 1]
+    return values.map(lambda a: a[i : i + 1]) if isinstance(values, Params) else values[..., i : i + 1]

@@ -9,6 +9,7 @@ from typing import Any
 import jaxtyping
 import numpy as np
 import pytest
+import torch
 
 from flashfm.errors import ModelError
 from flashfm.tasks.autoscaling.episodes import Episodes, bounded
@@ -51,7 +52,7 @@ def test_no_pair_comes_again_before_each_has_come(few: Scenario) -> None:
 def test_pairs_can_be_asked_for(few: Scenario, asked: Any, got: list[int]) -> None:
     simulator, pairs = Episodes(few).begin(np.random.default_rng(0), 3, {"pair": asked})
     assert pairs.tolist() == got
-    assert simulator.params.cpu_s.tolist() == few.params.cpu_s[got].tolist()
+    np.testing.assert_allclose(simulator.params.cpu_s, few.params.cpu_s[got], rtol=1e-6)
 
 
 def test_trade_offs_are_drawn_for_each_environment(few: Scenario) -> None:
@@ -59,7 +60,7 @@ def test_trade_offs_are_drawn_for_each_environment(few: Scenario) -> None:
     assert ((simulator.alpha >= 0.3) & (simulator.alpha <= 0.6)).all()
     assert np.ptp(simulator.alpha) > 0.2
     fixed, _ = Episodes(few, alpha=0.7).begin(np.random.default_rng(0), 2, None)
-    assert fixed.alpha.tolist() == [0.7, 0.7]
+    np.testing.assert_allclose(fixed.alpha, 0.7, rtol=1e-6)
 
 
 def test_an_episode_has_the_length_that_was_asked_for(few: Scenario) -> None:
@@ -116,9 +117,12 @@ def test_reset_options_that_mean_nothing_are_refused(few: Scenario, options: dic
         Episodes(few).begin(np.random.default_rng(0), 3, options)
 
 
-def test_actions_are_clipped_and_checked() -> None:
-    assert bounded([[2.0, -3.0]], 1, 2).tolist() == [[1.0, -1.0]]
+@pytest.mark.parametrize("like", [np.zeros(1, dtype=np.float32), np.zeros(1), torch.zeros(1)])
+def test_actions_are_clipped_and_checked(like: Any) -> None:
+    found = bounded([[2.0, -3.0]], (1, 2), like)
+    assert found.tolist() == [[1.0, -1.0]]
+    assert (type(found), found.dtype) == (type(like), like.dtype)
     with pytest.raises(ModelError, match="NaN"):
-        bounded([[0.0, float("nan")]], 1, 2)
+        bounded([[0.0, float("nan")]], (1, 2), like)
     with pytest.raises(ModelError, match=re.escape("shape (2,); expected (1, 2)")):
-        bounded([0.0, 0.0], 1, 2)
+        bounded([0.0, 0.0], (1, 2), like)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from array_api_compat import array_namespace
 
-from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, State, StepOutcome
 
 if TYPE_CHECKING:  # a controller of a real cluster needs no simulator
     from flashfm.tasks.autoscaling.simulator import Simulator
@@ -27,7 +27,7 @@ class Controller(Protocol):
             simulator: tells the number of pairs, and the trade-off alpha that is wanted.
         """
 
-    def decide(self, state: State, outcome: Outcome, rate_per_s: Any) -> Limits:
+    def decide(self, state: State, outcome: StepOutcome, rate_per_s: Any) -> Limits:
         """Limits for the next step, within their bounds.
 
         Args:
@@ -56,7 +56,7 @@ class Usage(NamedTuple):
     """Whether a replica was killed for memory."""
 
 
-def usage(state: State, outcome: Outcome) -> Usage:
+def usage(state: State, outcome: StepOutcome) -> Usage:
     """Read what monitoring shows.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from array_api_compat import array_namespace
 
 from flashfm.baselines.scaling.controller import bounded, usage
-from flashfm.tasks.autoscaling.dynamics import REPLICAS, Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import REPLICAS, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.parameters import STEP_S
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ class Hpa:
         """Begin an episode: all that was ever recommended are the replicas that are there."""
         self._recommended = [simulator.outcome.replicas]
 
-    def decide(self, state: State, outcome: Outcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
+    def decide(self, state: State, outcome: StepOutcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
         """Replicas for the next step, with the limits of the last."""
         return bounded(Limits(state.cpu_cores, state.memory_mib, self.replicas(state, outcome)))
 
-    def replicas(self, state: State, outcome: Outcome) -> Any:
+    def replicas(self, state: State, outcome: StepOutcome) -> Any:
         """Replicas for the next step."""
         xp, seen = array_namespace(outcome.ready), usage(state, outcome)
         work = [(self.config.target, seen.ready * seen.cpu_used / seen.cpu_limit)]

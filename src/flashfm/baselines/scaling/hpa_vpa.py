@@ -17,7 +17,7 @@ from array_api_compat import array_namespace
 from flashfm.baselines.scaling.controller import bounded, usage
 from flashfm.baselines.scaling.hpa import Hpa, HpaConfig
 from flashfm.baselines.scaling.vpa import Recommender, Updater, VpaConfig
-from flashfm.tasks.autoscaling.dynamics import Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import Limits, State, StepOutcome
 
 if TYPE_CHECKING:
     from flashfm.tasks.autoscaling.simulator import Simulator
@@ -86,7 +86,7 @@ class HpaVpa:
         self._of = simulator
         self._hpa.reset(simulator)
 
-    def decide(self, state: State, outcome: Outcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
+    def decide(self, state: State, outcome: StepOutcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
         """Limits for the next step."""
         xp, seen = array_namespace(outcome.ready), usage(state, outcome)
         replicas = self._hpa.replicas(state, outcome)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from array_api_compat import array_namespace
 
 from flashfm.baselines.scaling.controller import bounded
-from flashfm.tasks.autoscaling.dynamics import MEMORY_MIB, USUAL, Limits, Outcome, State, placed
+from flashfm.tasks.autoscaling.dynamics import MEMORY_MIB, USUAL, Limits, State, StepOutcome, placed
 from flashfm.tasks.autoscaling.parameters import STEP_S, Params
 from flashfm.tasks.autoscaling.serving import serve
 
@@ -58,7 +58,7 @@ class Planner:
         self._alpha = (simulator.alpha + 0 * simulator.params.cpu_s)[:, None, None]
         self._rates = []
 
-    def decide(self, state: State, outcome: Outcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
+    def decide(self, state: State, outcome: StepOutcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
         """Limits for the next step."""
         xp, config = array_namespace(rate_per_s), self.config
         self._rates = [*self._rates, rate_per_s][-config.window_steps :]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from array_api_compat import array_namespace
 
 from flashfm.baselines.scaling.controller import bounded, usage
-from flashfm.tasks.autoscaling.dynamics import Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import Limits, State, StepOutcome
 
 if TYPE_CHECKING:
     from flashfm.tasks.autoscaling.simulator import Simulator
@@ -42,7 +42,7 @@ class Static:
         """Begin an episode: what was sized before is forgotten."""
         self._limits = self._given
 
-    def decide(self, state: State, outcome: Outcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
+    def decide(self, state: State, outcome: StepOutcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
         """The limits of the first decision, again and again."""
         if self._limits is None:
             xp, seen = array_namespace(outcome.ready), usage(state, outcome)

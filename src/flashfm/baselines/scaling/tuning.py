@@ -18,13 +18,11 @@ from flashfm.baselines.scaling.planner import Planner, PlannerConfig
 from flashfm.baselines.scaling.static import Static, StaticConfig
 from flashfm.baselines.scaling.vpa import Vpa, VpaConfig
 from flashfm.errors import ModelError
+from flashfm.tasks.autoscaling.interface import violated
 from flashfm.tasks.autoscaling.parameters import STEP_S
 
 if TYPE_CHECKING:
     from flashfm.tasks.autoscaling.simulator import Simulator
-
-KEPT = 0.999
-"""SLO preservation below which a step violates the SLO; floating point keeps 1 from being compared with."""
 
 Setting = Mapping[str, Any]
 MakeController = Callable[..., Controller]
@@ -99,9 +97,8 @@ def play(simulator: Simulator, controller: Controller, setting: Setting, episode
             rate = simulator.load.rate_per_s[simulator.t]
             stepped = simulator.apply(controller.decide(simulator.state, simulator.outcome, rate))
             outcome, steps = stepped.outcome, steps + 1
-            violated = (outcome.slo_latency < KEPT) | (outcome.slo_throughput < KEPT)
             sums["reward"] += float(stepped.reward.mean())
-            sums["violations"] += float((violated * 1.0).mean())
+            sums["violations"] += float((violated(outcome) * 1.0).mean())
             sums["core_hours"] += float(outcome.cpu_cores.mean())
             sums["gib_hours"] += float(outcome.memory_mib.mean()) / 1024
             sums["restarts"] += float(outcome.restarted.mean()) * 3600 / STEP_S

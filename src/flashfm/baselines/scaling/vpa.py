@@ -18,7 +18,7 @@ from array_api_compat import array_namespace
 
 from flashfm.baselines.scaling.controller import Usage, bounded, usage
 from flashfm.baselines.scaling.histogram import Buckets
-from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.parameters import STEP_S
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Vpa:
         self._updater = Updater(self.config.old_s, like)
         self._of, self._replicas = simulator, simulator.outcome.replicas
 
-    def decide(self, state: State, outcome: Outcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
+    def decide(self, state: State, outcome: StepOutcome, rate_per_s: Any) -> Limits:  # noqa: ARG002
         """Limits for the next step, with the replicas that the episode began with."""
         xp, seen = array_namespace(outcome.ready), usage(state, outcome)
         self._recommender.record(seen)

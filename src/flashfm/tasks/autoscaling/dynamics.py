@@ -23,8 +23,8 @@ MEMORY_MIB = (64.0, 15_360.0)
 """Least and most memory of a replica."""
 REPLICAS = (1.0, 32.0)
 """Least and most replicas."""
-DEAD_BAND = 0.2
-"""Change of a limit, in its logarithm, below which it is left as it is: nobody restarts containers for less."""
+DEAD_BAND = 0.1
+"""Change of a limit, in its logarithm, below which it is left as it is: Kubernetes tolerates as much for replicas."""
 ROLLED = 0.25
 """Share of the replicas that may be restarting at a time."""
 RECALL, SPREAD, USUAL = 0.93, 0.12, 0.35
@@ -68,15 +68,15 @@ class State(NamedTuple):
     """Replicas that serve."""
     stale: Any
     """Those of the ready ones that still have the old limits and wait for their restart."""
-    starting: Any
-    """Replicas that become ready after 1, 2, … steps, [env, `LONGEST_START`]."""
+    due: Any
+    """Replicas that will be ready within 1, 2, … steps, those of fewer steps included, [`LONGEST_START`, env]."""
     backlog: Any
     """Requests that wait."""
     neighbours: Any
     """Load of the neighbours, in [0, 1]."""
 
 
-class Outcome(NamedTuple):
+class StepOutcome(NamedTuple):
     """What a step came to, as monitoring would see it."""
 
     service: Service
@@ -110,9 +110,9 @@ def start(params: Params, limits: Limits, neighbours: Any) -> State:
     """
     xp = array_namespace(params.cpu_s)
     none = xp.zeros_like(params.cpu_s)
-    starting = xp.stack([none] * LONGEST_START, axis=-1)
+    due = xp.stack([none] * LONGEST_START, axis=0)
     cpu, memory, replicas = placed(params, limits)
-    return State(cpu, memory, cpu, memory, replicas, none, starting, none, neighbours)
+    return State(cpu, memory, cpu, memory, replicas, none, due, none, neighbours)
 
 
 def placed(params: Params, limits: Limits) -> Limits:
@@ -125,7 +125,7 @@ def placed(params: Params, limits: Limits) -> Limits:
     return Limits(cpu, memory, xp.minimum(xp.round(limits.replicas).clip(*REPLICAS), room))
 
 
-def step(params: Params, state: State, target: Limits, rate_per_s: Any, draws: Draws) -> tuple[State, Outcome]:
+def step(params: Params, state: State, target: Limits, rate_per_s: Any, draws: Draws) -> tuple[State, StepOutcome]:
     """One control step.
 
     Args:
@@ -144,13 +144,12 @@ def step(params: Params, state: State, target: Limits, rate_per_s: Any, draws: D
     old_cpu = xp.where(changed, _mixed(state.cpu_cores, state.old_cpu_cores, share), state.old_cpu_cores)
     old_memory = xp.where(changed, _mixed(state.memory_mib, state.old_memory_mib, share), state.old_memory_mib)
 
-    ready = state.ready + state.starting[:, 0]
-    starting = xp.concat([state.starting[:, 1:], xp.zeros_like(state.starting[:, :1])], axis=1)
-    unready = starting.sum(axis=1)
+    ready = state.ready + state.due[0]
+    due = xp.concat([state.due[1:], state.due[-1:]], axis=0) - state.due[0]
+    unready = due[-1]
     fewer = (ready + unready - target.replicas).clip(min=0.0)
     kept = (unready - fewer).clip(min=0.0)
-    so_far = starting.cumsum(axis=1)
-    starting = xp.minimum(starting, (kept[:, None] - so_far + starting).clip(min=0.0))
+    due = xp.minimum(due, kept)
     ready = ready - (fewer - unready).clip(min=0.0)
     missing = (target.replicas - ready - kept).clip(min=0.0)
 
@@ -182,7 +181,7 @@ def step(params: Params, state: State, target: Limits, rate_per_s: Any, draws: D
     mebibytes = ready * memory + not_ready * target.memory_mib
     used = ready * service.memory_mib * (1 - service.killed)
     arrived = rate_per_s + state.backlog / STEP_S
-    outcome = Outcome(
+    outcome = StepOutcome(
         service=service,
         ready=ready,
         replicas=ready + not_ready,
@@ -194,9 +193,9 @@ def step(params: Params, state: State, target: Limits, rate_per_s: Any, draws: D
         slo_throughput=(service.served_per_s / arrived.clip(min=1e-9)).clip(max=1.0),
         restarted=rolled + killed,
     )
-    begun = (missing + rolled + killed)[:, None]
-    slot = xp.arange(LONGEST_START, dtype=ready.dtype, device=ready.device)
-    starting = starting + xp.where(slot == (params.start_steps - 1)[:, None], begun, 0.0)
+    after_steps = xp.arange(LONGEST_START, dtype=ready.dtype, device=ready.device)[:, None]
+    begun = xp.astype(after_steps >= params.start_steps - 1, ready.dtype) * (missing + rolled + killed)
+    due = due + begun
     left = ready - killed
     after = State(
         target.cpu_cores,
@@ -205,7 +204,7 @@ def step(params: Params, state: State, target: Limits, rate_per_s: Any, draws: D
         old_memory,
         left,
         xp.minimum(stale, left),
-        starting,
+        due,
         service.backlog,
         load,
     )

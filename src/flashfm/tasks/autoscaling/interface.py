@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from array_api_compat import array_namespace
 
-from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, State, StepOutcome
 
 Actions = Literal["limits", "changes", "targets"]
 """`limits`: the action says the limits themselves, on a log scale between their bounds (the paper's); `changes`: by how
@@ -46,10 +46,12 @@ OBSERVATION = (
 """Names of the features of an observation, in order; all of them are within [-2, 2]."""
 PAPER = OBSERVATION[:7]
 """The features of table 4."""
+MET = 0.999
+"""SLO preservation from which it is kept; floating point keeps 1 from being compared with."""
 BOUNDS = (CPU_CORES, MEMORY_MIB, REPLICAS)
 
 
-def reward(outcome: Outcome, alpha: Any) -> Any:
+def reward(outcome: StepOutcome, alpha: Any) -> Any:
     """Alpha SP + (1 - alpha) (RU_cpu + RU_memory) / 2, in [0, 1]; SP is the lesser of both SLO preservations.
 
     Args:
@@ -63,8 +65,13 @@ def reward(outcome: Outcome, alpha: Any) -> Any:
     return alpha * kept + (1 - alpha) * 0.5 * (outcome.cpu_use + outcome.memory_use)
 
 
+def violated(outcome: StepOutcome) -> Any:
+    """Where a step broke the SLO: its p99 missed the objective, or requests were left waiting."""
+    return (outcome.slo_latency < MET) | (outcome.slo_throughput < MET)
+
+
 def observe(
-    slo_s: Any, state: State, outcome: Outcome, rate_per_s: Any, rate_before: Any, clock: Any, alpha: Any
+    slo_s: Any, state: State, outcome: StepOutcome, rate_per_s: Any, rate_before: Any, clock: Any, alpha: Any
 ) -> Any:
     """What monitoring shows after a step, [env, feature]; hidden parameters are not in it.
 
@@ -100,7 +107,7 @@ def observe(
     return xp.stack(columns, axis=-1)
 
 
-def decode(action: Any, kind: Actions, state: State, outcome: Outcome) -> Limits:
+def decode(action: Any, kind: Actions, state: State, outcome: StepOutcome) -> Limits:
     """Limits that an action asks for.
 
     Args:

@@ -46,6 +46,7 @@ class PairDistribution:
     slack: Range = (1.1, 12.0)
     """Objective over the p99 of an unloaded replica with one core."""
     timeout_s: Range = (5.0, 60.0)
+    """At least twice the objective, which could not be missed otherwise."""
     nodes: tuple[int, int] = (4, 10)
     """Whole, equally likely; the paper has five."""
     node_cores: float = 3.9
@@ -87,6 +88,7 @@ def draw(
     tail = np.maximum(measured("tail"), log_uniform(d.tail))
     speed, neighbours = log_uniform(d.node_speed), rng.uniform(*d.neighbours, n)
     alone = cpu_s / (speed * (1 - 0.5 * neighbours)) + wait_s
+    slo_s = log_uniform(d.slack) * tail * alone
     params = Params(
         cpu_s=cpu_s,
         wait_s=wait_s,
@@ -98,8 +100,8 @@ def draw(
         memory_noise=rng.uniform(*d.memory_noise, n),
         start_steps=np.clip(np.floor(log_uniform(d.start_steps)), 1.0, float(LONGEST_START)),
         restarts=(rng.random(n) < d.restarts).astype(np.float64),
-        slo_s=log_uniform(d.slack) * tail * alone,
-        timeout_s=log_uniform(d.timeout_s),
+        slo_s=slo_s,
+        timeout_s=np.maximum(log_uniform(d.timeout_s), 2 * slo_s),
         nodes=rng.integers(d.nodes[0], d.nodes[1] + 1, n).astype(np.float64),
         node_cores=np.full(n, d.node_cores),
         node_memory_mib=np.full(n, d.node_memory_mib),

@@ -78,7 +78,7 @@ class Scenario:
             alpha: weight of the SLO.
             actions: how actions are meant.
             seed: of chance and loads.
-            kind: of the arrays; torch's are float32.
+            kind: of the arrays, which are float32.
             steps: of an episode.
             device: of torch's arrays.
         """
@@ -86,7 +86,7 @@ class Scenario:
 
         def array(values: np.ndarray) -> Any:
             if kind == "numpy":
-                return values
+                return values.astype(np.float32)
             import torch
 
             return torch.from_numpy(values).to(device=device, dtype=torch.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from flashfm.tasks.autoscaling import dynamics
-from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Draws, Limits, Outcome, State
+from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Draws, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.interface import Actions, decode, observe, reward
 from flashfm.tasks.autoscaling.loads import CLOCK_STEPS
 from flashfm.tasks.autoscaling.parameters import Params
@@ -72,7 +72,7 @@ class Stepped(NamedTuple):
     """After the step, [env, feature]."""
     reward: Any
     """In [0, 1], [env]."""
-    outcome: Outcome
+    outcome: StepOutcome
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Simulator:
         self.chance = Chance(params.cpu_s, seed)
         self._make_load = make_load
         self.state: State
-        self.outcome: Outcome
+        self.outcome: StepOutcome
         self.load: Load
         self.t = 0
 
