@@ -19,7 +19,6 @@ from flashfm.experiments.neighbours import (
     dominant_segments,
     likeness,
     nearest_apps,
-    nonnegative,
     work,
 )
 from flashfm.models.flash import FlashModel
@@ -31,16 +30,6 @@ def test_work_grows_with_amounts_and_not_with_settings() -> None:
     assert work(SegmentSpec("image-resize", {"side": 10, "images": 3})) == 300
     assert work(SegmentSpec("matrix-multiplication", {"side": 10, "repeats": 2})) == 2000
     assert work(SegmentSpec("compression", {"file_kb": 5, "level": 9})) == 5
-
-
-def test_coefficients_are_those_of_least_squares_where_none_is_negative() -> None:
-    rng = np.random.default_rng(0)
-    design, true = rng.random((60, 4)), np.array([2.0, 0.0, 1.0, 3.0])
-    design[:, 1] = 0.0
-    assert nonnegative(design, design @ true) == pytest.approx(true, abs=1e-4)
-    negative = nonnegative(design[:, [0, 2]], design[:, 0] - 2 * design[:, 2])
-    assert (negative >= 0).all()
-    assert negative[1] == 0
 
 
 def test_the_dominant_segment_is_the_one_that_takes_longest(observe: Callable[..., Observations]) -> None:

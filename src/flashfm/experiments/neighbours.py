@@ -19,6 +19,7 @@ from flashfm.applications.segments import POOL, segment_class
 from flashfm.applications.spec import SegmentSpec
 from flashfm.errors import ModelError
 from flashfm.models.flash import FlashModel
+from flashfm.tasks.autoscaling.segment_costs import nonnegative
 from flashfm.tasks.config_search import Observations
 
 KINDS = tuple(POOL)
@@ -28,7 +29,6 @@ SHOTS, SETS = 3, 5
 AT_MB = 1024.0
 DRAWS = 1_000
 """Permutations of the labels."""
-SWEEPS = 500
 
 
 @dataclass(frozen=True)
@@ -72,24 +72,6 @@ def dominant_segments(lambda_data: Observations) -> tuple[dict[str, str], float]
     error = float(np.median(np.abs(design[known] @ times / runtime[known] - 1)))
     longest = {name: max(parts, key=lambda s: float(_columns(s) @ times)).kind for name, parts in specs.items()}
     return longest, error
-
-
-def nonnegative(
-    design: Float[np.ndarray, "row column"], target: Float[np.ndarray, " row"]
-) -> Float[np.ndarray, " column"]:
-    """Coefficients, none negative, of least squared error; by coordinate descent."""
-    scale = np.linalg.norm(design, axis=0)
-    used = np.flatnonzero(scale > 0)
-    columns = design[:, used] / scale[used]
-    found, residual = np.zeros(used.size), target.astype(np.float64)
-    for _ in range(SWEEPS):
-        for j in range(used.size):
-            moved = max(0.0, found[j] + columns[:, j] @ residual)
-            residual = residual - (moved - found[j]) * columns[:, j]
-            found[j] = moved
-    coefficients = np.zeros(design.shape[1])
-    coefficients[used] = found / scale[used]
-    return coefficients
 
 
 def nearest_apps(model: FlashModel, unseen: Observations, seed: int = 0) -> list[tuple[str, list[str]]]:

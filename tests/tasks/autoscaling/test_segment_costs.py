@@ -14,7 +14,7 @@ from flashfm.applications.generator import generate_many, named
 from flashfm.applications.segments import POOL, segment_class
 from flashfm.applications.spec import SegmentSpec
 from flashfm.errors import ModelError
-from flashfm.tasks.autoscaling.segment_costs import TERMS, SegmentCosts
+from flashfm.tasks.autoscaling.segment_costs import TERMS, SegmentCosts, nonnegative
 
 
 def test_every_kind_has_terms_in_its_own_sizes() -> None:
@@ -75,3 +75,13 @@ def test_kinds_that_were_not_measured_are_refused_unless_told_otherwise() -> Non
 def test_damaged_coefficients_are_refused(data: Any, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         SegmentCosts.from_dict(data, "cpu_s")
+
+
+def test_coefficients_are_those_of_least_squares_where_none_is_negative() -> None:
+    rng = np.random.default_rng(0)
+    design, true = rng.random((60, 4)), np.array([2.0, 0.0, 1.0, 3.0])
+    design[:, 1] = 0.0
+    assert nonnegative(design, design @ true) == pytest.approx(true, abs=1e-4)
+    negative = nonnegative(design[:, [0, 2]], design[:, 0] - 2 * design[:, 2])
+    assert (negative >= 0).all()
+    assert negative[1] == 0

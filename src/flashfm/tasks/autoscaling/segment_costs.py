@@ -79,7 +79,7 @@ class SegmentCosts:
         found = np.zeros(len(names))
         for _ in range(_ROUNDS):
             weight = 1 / np.sqrt(np.maximum(target, floor) * np.maximum(guess, floor))
-            found = _nonnegative(design / scale * weight[:, None], target * weight)
+            found = nonnegative(design / scale * weight[:, None], target * weight)
             guess = design / scale @ found
         coefficients = {name: float(c) for name, c in zip(names, found / scale, strict=True) if c > 0}
         return cls(coefficients, tuple(sorted({part.kind for spec in specs for part in spec.segments})))
@@ -149,15 +149,16 @@ def _terms_of(spec: ApplicationSpec, part: SegmentSpec) -> tuple[tuple[str, ...]
     return TERMS[part.kind]
 
 
-def _nonnegative(
-    design: Float[np.ndarray, "app term"], target: Float[np.ndarray, " app"]
-) -> Float[np.ndarray, " term"]:
-    """Least squares with coefficients of at least 0, by coordinate descent."""
+def nonnegative(
+    design: Float[np.ndarray, "row column"], target: Float[np.ndarray, " row"]
+) -> Float[np.ndarray, " column"]:
+    """Least squares with coefficients of at least 0, by coordinate descent; 0 for a column of zeros."""
     gram, moment = design.T @ design, design.T @ target
+    used = np.flatnonzero(np.diag(gram) > 0)
     x = np.zeros(len(moment))
     for _ in range(_SWEEPS):
         before = x.copy()
-        for j in range(len(x)):
+        for j in used:
             x[j] = max(0.0, x[j] + (moment[j] - gram[j] @ x) / gram[j, j])
         if np.abs(x - before).max() <= 1e-9 * max(np.abs(x).max(), 1e-300):
             break
