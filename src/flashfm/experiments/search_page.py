@@ -309,7 +309,15 @@ def draw(path: Path) -> list[Path]:
         words = "how much slower than the fastest configuration the best of those measured is"
         title = "Search on CloudBandit: regret on unseen workloads, by the number of measurements"
         drawn.append(
-            score_dots(frame, path.with_suffix(".png"), ours=["flashfm"], title=title, xlabel=words, note=_note(regret))
+            score_dots(
+                frame,
+                path.with_suffix(".png"),
+                ours=["flashfm"],
+                title=title,
+                xlabel=words,
+                note=_note(regret),
+                size_px=(1600, 800),
+            )
         )
     if len(shots):
         frame = shots[["method", "shots", "mean", "sd"]].assign(dataset=shots["metric"].str.removeprefix("APE, "))

@@ -98,7 +98,7 @@ def score_dots(
                 color=INK,
                 annotation_clip=False,
             )
-    names = [short(method, 34) for method in methods]
+    names = [short(method, 44) for method in methods]
     size = min(14, max(8, 420 // (len(methods) * len(datasets))))
     for axes in panels[:, 1:].ravel():
         axes.tick_params(axis="y", length=0)
@@ -152,8 +152,8 @@ def _scale(axes: Any, seen: np.ndarray, rows: pd.DataFrame, log: bool, columns: 
     most = float(max(seen.max(), (rows["mean"] + rows["sd"].fillna(0)).max()))
     if log:
         axes.set_xscale("log")
-        axes.set_xlim(seen.min() / 1.4, most * (most / seen.min()) ** (0.03 * columns))
-        decade_ticks(axes, "x", _percent, most=max(4, 10 // columns))
+        axes.set_xlim(seen.min() / 1.4 ** (1 + columns / 4), most * (most / seen.min()) ** (0.03 * columns))
+        decade_ticks(axes, "x", _percent, most=max(3, 10 // columns))
         return
     axes.set_xlim(0, most * (1 + 0.04 * columns))
     from matplotlib.ticker import MaxNLocator
