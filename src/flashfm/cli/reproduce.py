@@ -169,6 +169,10 @@ def _check_folders(**folders: Path) -> None:
         taken = next((part for part in (folder, *folder.parents) if part.is_file()), None)
         if taken is not None:
             raise DataError(f"--{name} {folder}: expected a folder, but {taken} is a file")
+        try:  # now and not after hours of work
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"--{name} {folder}: cannot be made: {error.strerror or error}; choose another") from None
 
 
 def _say(path: Path, *, as_json: bool) -> None:
