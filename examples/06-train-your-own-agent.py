@@ -3,7 +3,8 @@
     pip install stable-baselines3
     python examples/06-train-your-own-agent.py
 
-Half a minute of training on one application is enough to see it learn. Rewards are centred for training: DDPG is known
+It shows how the parts fit together, on one application and for half a minute. That is too short for a good agent: the
+static limits earn more, and another seed may end worse than it began. Rewards are centred for training: DDPG is known
 to be unsteady, and more so where all returns are positive.
 """
 
