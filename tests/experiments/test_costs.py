@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flashfm.experiments.costs import described, run
+from flashfm.experiments.costs import described, main, run
 from flashfm.tasks.autoscaling.calibration import ShippedCosts, load_costs
 
 
@@ -25,3 +25,12 @@ def test_the_description_states_distribution_and_error() -> None:
     text = described(load_costs())
     assert "| cpu_s |" in text
     assert "400 of 1000 applications are measured" in text
+
+
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", ["costs", str(tmp_path / "file" / "costs.json")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert str(ended.value.code).startswith("flashfm: ")
+    assert "\n" not in str(ended.value.code)

@@ -1,4 +1,4 @@
-"""The replay buffer: what is drawn was added, the oldest gives way, and trajectories come back whole."""
+"""The replay buffer: what is drawn was added, and the oldest gives way; the tokens that an encoder reads."""
 
 from __future__ import annotations
 
@@ -37,16 +37,6 @@ def test_an_episode_in_progress_is_drawn_from_as_far_as_it_goes() -> None:
     replay.add(torch.full((2, 1), 3.0), torch.full((2,), 3.0), torch.full((2, 1), 3.1))
     _, _, reward, _ = replay.draw(torch.zeros(1, 500, dtype=torch.int64), torch.Generator().manual_seed(0))
     assert set((reward * 10).round().int().flatten().tolist()) == {10, 11, 12, 13, 20, 21, 22, 23, 30}
-
-
-def test_trajectories_are_the_newest_whole_episodes() -> None:
-    replay = filled(4)
-    found = replay.trajectories(2)
-    assert found.shape == (2, 2, 4, 4)
-    torch.testing.assert_close(found[0, 0, :, 0], torch.tensor([3.0, 3.1, 3.2, 3.3]))
-    torch.testing.assert_close(found[1, 1, :, 0], torch.tensor([2.0, 2.1, 2.2, 2.3]) + 0.001)
-    replay.begin(torch.zeros(2, 1))
-    torch.testing.assert_close(replay.trajectories(2), found)
 
 
 def test_a_token_is_state_action_reward_and_the_state_after() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from flashfm.applications.generator import generate_many
 from flashfm.datasets.files import write_whole
 from flashfm.datasets.sources import load_measured
+from flashfm.errors import FlashError
 from flashfm.tasks.autoscaling.calibration import (
     QUANTITIES,
     CostModel,
@@ -73,7 +74,10 @@ def main() -> None:
     """Write the file that the command line names, and print what is in it."""
     parser = argparse.ArgumentParser(prog="python -m flashfm.experiments.costs", description=__doc__)
     parser.add_argument("path", type=Path)
-    print(described(run(parser.parse_args().path)))
+    try:
+        print(described(run(parser.parse_args().path)))
+    except FlashError as error:
+        raise SystemExit(f"flashfm: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Episodes of many pairs, kept for learning: transitions to draw from, whole trajectories to embed.
+"""Episodes of many pairs, kept for learning: transitions to draw from, and what an encoder reads of an episode.
 
 Enters: observations, actions and rewards as they happen. Leaves: tensors. The oldest episode gives way to the newest.
 """
@@ -61,15 +61,6 @@ class Replay:
             self.reward[slot, step, env],
             self.state[slot, step + 1, env],
         )
-
-    def trajectories(self, n: int) -> Float[Tensor, "env trajectory step token"]:
-        """The newest `n` whole episodes of each pair as `tokens`, the newest first."""
-        found = []
-        newest = self._begun - 1 - (self._step < self.action.shape[1])
-        for i in range(n):
-            slot = (newest - i) % len(self.state)
-            found.append(tokens(self.state[slot], self.action[slot], self.reward[slot]))
-        return torch.stack(found, dim=1)
 
     @property
     def _slot(self) -> int:

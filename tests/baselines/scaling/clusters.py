@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from drawn import one
+from drawn import params as plain
 
 from flashfm.tasks.autoscaling import dynamics
 from flashfm.tasks.autoscaling.dynamics import Draws, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.parameters import Params
 from flashfm.tasks.autoscaling.simulator import Chance, Load, Simulator
 
+__all__ = ["calm", "one", "params", "seen", "simulator", "various"]
+
 
 def params(n: int = 1, **changed: float | np.ndarray) -> Params:
-    """`n` pairs: 20 ms of CPU, 30 ms of waiting, 200 MiB, ready one step after the order, changed in place."""
-    values: dict[str, float] = {
-        "cpu_s": 0.02,
-        "wait_s": 0.03,
-        "tail": 2.0,
-        "workers": 2.0,
-        "concurrency": 32.0,
-        "memory_base_mib": 200.0,
-        "memory_request_mib": 2.0,
-        "memory_noise": 0.02,
-        "start_steps": 1.0,
-        "restarts": 0.0,
-        "slo_s": 0.3,
-        "timeout_s": 20.0,
-        "nodes": 5.0,
-        "node_cores": 4.0,
-        "node_memory_mib": 15_360.0,
-        "node_speed": 1.0,
-        "neighbours": 0.0,
-    }
-    plain = Params(**{name: np.full(n, value) for name, value in values.items()})
-    return replace(plain, **{name: np.zeros(n) + value for name, value in changed.items()})
+    """`n` pairs as `drawn.params` has them, with two workers, some noise of memory and a nearer objective."""
+    return plain(n, **{"workers": 2.0, "memory_noise": 0.02, "slo_s": 0.3} | changed)
 
 
 def various(n: int, seed: int = 0) -> Params:
@@ -100,10 +83,3 @@ def seen(
 def calm() -> tuple[Any, Draws]:
     """A rate and chance for one pair."""
     return np.full(1, 10.0), Draws(np.zeros(1), np.zeros(1), np.zeros(1))
-
-
-def one(values: Any, i: int) -> Any:
-    """Pair `i` of a named tuple of arrays or of parameters, as a batch of one."""
-    if isinstance(values, tuple):
-        return type(values)(*(one(value, i) for value in values))
-    return values.map(lambda a: a[i : i + 1]) if isinstance(values, Params) else values[i : i + 1]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from clusters import calm, one, params, seen, simulator, various
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,9 +28,6 @@ from flashfm.baselines.scaling import (
     usage,
 )
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clusters import calm, one, params, seen, simulator, various
 
 MAKE: dict[str, Callable[[], Controller]] = {
     "static": Static,

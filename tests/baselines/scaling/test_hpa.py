@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from clusters import calm, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flashfm.baselines.scaling import Hpa, HpaConfig
 from flashfm.baselines.scaling.hpa import desired
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clusters import calm, seen
 
 
 def begun(config: HpaConfig, replicas: float) -> Hpa:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from clusters import calm, params, seen, simulator
 
 from flashfm.baselines.scaling import HpaVpa, HpaVpaConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clusters import calm, params, seen, simulator
 
 
 def begun(config: HpaVpaConfig, replicas: float = 4.0) -> HpaVpa:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from clusters import params, simulator, various
 
 from flashfm.baselines.scaling import Planner, PlannerConfig, Static, StaticConfig, play
 from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.simulator import Load, Simulator
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clusters import params, simulator, various
 
 
 def settled(of: Simulator, config: PlannerConfig) -> np.ndarray:

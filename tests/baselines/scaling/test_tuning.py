@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from clusters import params, simulator, various
 
 from flashfm.baselines.scaling import GRIDS, Static, Trial, by_reward, by_violations, play, tune
 from flashfm.baselines.scaling.tuning import settings
 from flashfm.errors import ModelError
 from flashfm.tasks.autoscaling.dynamics import Limits
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clusters import params, simulator, various
 
 GRID = {"headroom": (1.5, 4.0), "memory_headroom": (1.1, 1.5)}
 

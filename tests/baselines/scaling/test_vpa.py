@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from clusters import calm, seen
 
 from flashfm.baselines.scaling import Vpa, VpaConfig, usage
 from flashfm.baselines.scaling.vpa import Recommender, Updater
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clusters import calm, seen
 
 DAY = 86_400.0
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drawn import draws, one, params, various
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashfm.tasks.autoscaling import dynamics
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, State
 from flashfm.tasks.autoscaling.parameters import Params
-
-sys.path.insert(0, str(Path(__file__).parent))
-from drawn import draws, one, params, various
 
 
 def limits(n: int = 1, cpu: float = 1.0, memory: float = 512.0, replicas: float = 4.0) -> Limits:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from drawn import draws, params
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flashfm.tasks.autoscaling import dynamics
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits
 from flashfm.tasks.autoscaling.interface import OBSERVATION, decode, encode, observe, reward
-
-sys.path.insert(0, str(Path(__file__).parent))
-from drawn import draws, params
 
 
 def settled(rate: float = 20.0, **changed: float) -> tuple:

@@ -20,7 +20,6 @@ from flashfm.tasks.autoscaling.loads import (
     LoadParams,
     at_step,
     clamp,
-    clock,
     draw,
     generate,
     replay,
@@ -163,13 +162,6 @@ def test_a_clamped_load_can_be_served(seed: int, n: int, scale: float) -> None:
 
 def test_an_empty_load_stays_empty() -> None:
     assert (clamp(np.zeros((3, 2)), np.ones(2)) == 0).all()
-
-
-def test_the_clock() -> None:
-    sin, cos = clock(np.array([0, 15, 30, 50]), 10)
-    np.testing.assert_allclose(sin**2 + cos**2, 1)
-    assert (sin[3], cos[3]) == pytest.approx((0, 1), abs=1e-12), "60 steps are a whole turn"
-    np.testing.assert_allclose(clock(np.array([7]), CLOCK_STEPS), clock(np.array([7]), 0), atol=1e-12)
 
 
 def poisson(mean: float, bins: int, bin_s: float = STEP_S, seed: int = 0) -> RateTrace:

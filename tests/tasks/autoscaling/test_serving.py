@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from drawn import params, various
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashfm.tasks.autoscaling.parameters import STEP_S, Params
 from flashfm.tasks.autoscaling.serving import Service, replica_capacity_per_s, serve, service_time_s
-
-sys.path.insert(0, str(Path(__file__).parent))
-from drawn import params, various
 
 
 def served(

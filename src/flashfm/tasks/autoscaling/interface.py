@@ -44,8 +44,6 @@ OBSERVATION = (
     "alpha",
 )
 """Names of the features of an observation, in order; all of them are within [-2, 2]."""
-PAPER = OBSERVATION[:7]
-"""The features of table 4."""
 MET = 0.999
 """SLO preservation from which it is kept; floating point keeps 1 from being compared with."""
 BOUNDS = (CPU_CORES, MEMORY_MIB, REPLICAS)

@@ -233,12 +233,6 @@ def clamp(
     return np.asarray(load * np.minimum(1.0, np.minimum(of_mean, of_peak)))
 
 
-def clock(start: Num[np.ndarray, " env"], step: int) -> tuple[Float[np.ndarray, " env"], Float[np.ndarray, " env"]]:
-    """Sine and cosine of the clock's phase at a step of an episode that began at `start`; jobs repeat by it."""
-    phase = 2 * np.pi / CLOCK_STEPS * (start + step)
-    return np.sin(phase), np.cos(phase)
-
-
 def at_step(trace: RateTrace, rng: np.random.Generator) -> RateTrace:
     """The trace in bins of `STEP_S`; the requests of each bin that is parted keep their number.
 

@@ -60,10 +60,6 @@ class Chance:
         kind = {"generator": self._generator, "dtype": self._like.dtype, "device": self._like.device}
         return torch.rand(shape, **kind)
 
-    def whole(self, most: int, n: int) -> Any:
-        """Whole numbers in [0, most)."""
-        return (self.uniform(n) * most).astype(np.int64) if self._numpy else (self.uniform(n) * most).long()
-
 
 class Stepped(NamedTuple):
     """What one step of a simulator gives."""
