@@ -39,6 +39,19 @@ def test_an_episode_in_progress_is_drawn_from_as_far_as_it_goes() -> None:
     assert set((reward * 10).round().int().flatten().tolist()) == {10, 11, 12, 13, 20, 21, 22, 23, 30}
 
 
+def test_a_run_of_steps_stays_in_its_episode_and_weighs_its_rewards() -> None:
+    replay = filled(2)
+    replay.begin(torch.full((2, 1), 2.0))
+    for t in range(2):
+        replay.add(torch.full((2, 1), 2 + t / 10), torch.full((2,), 2 + t / 10), torch.full((2, 1), 2.1 + t / 10))
+    generator = torch.Generator().manual_seed(0)
+    state, _, reward, after = replay.draw(torch.zeros(1, 300, dtype=torch.int64), generator, steps=2, discount=0.5)
+    first = state[..., 0]
+    torch.testing.assert_close(after[..., 0], first + 0.2)
+    torch.testing.assert_close(reward, (first + 0.5 * (first + 0.1)) / 1.5)
+    assert set((first * 10).round().int().flatten().tolist()) == {0, 1, 2, 10, 11, 12, 20}
+
+
 def test_a_token_is_state_action_reward_and_the_state_after() -> None:
     state = torch.arange(6.0).reshape(3, 1, 2)
     found = tokens(state, torch.full((2, 1, 1), 9.0), torch.tensor([[0.0], [1.0]]))

@@ -17,7 +17,7 @@ from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.interface import ACTION
 from flashfm.tasks.autoscaling.scenario import Scenario
 
-AGENT = AgentConfig(ddpg=DdpgConfig(hidden=(16, 16)), episodes=2, batch=32)
+AGENT = AgentConfig(ddpg=DdpgConfig(hidden=(16, 16)), episodes=2, random_episodes=1, batch=32)
 QUICK = AutoscalingConfig(agent=AGENT, identification=IdentificationConfig(steps=5, tasks=8), episodes=4)
 
 

@@ -17,7 +17,7 @@ from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 from flashfm.tasks.autoscaling.scenario import Scenario
 
-QUICK = AgentConfig(ddpg=DdpgConfig(hidden=(32, 32)), episodes=3, batch=64, alpha=(0.5, 0.5))
+QUICK = AgentConfig(ddpg=DdpgConfig(hidden=(32, 32)), episodes=3, random_episodes=1, batch=64, alpha=(0.5, 0.5))
 
 
 @pytest.fixture(scope="module")

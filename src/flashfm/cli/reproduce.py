@@ -30,6 +30,7 @@ SIMPLE = {
     "fig5": "Figure 5: error distributions on known and new applications and in a new environment.",
     "overhead-sl": "What FLASH costs: inference and update of configuration search against the base model.",
     "ablation-sl": "What each part of the model for configuration search gives.",
+    "ablation-rl": "What knowing an application is worth to an autoscaler: no embedding, embedding, true parameters.",
     "reality": "The dynamics held against real processes: latency, throughput, utilisation under real limits.",
     "loads": "Generated loads of autoscaling beside real traces: how much they vary and how bursty they are.",
     "environment": "Error with the platform hidden, given and wrong, with and without the embedding.",

@@ -25,15 +25,18 @@ class DdpgConfig:
 
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of both networks; the paper does not give any."""
-    actor_rate: float = 3e-4
+    actor_rate: float = 1e-3
     critic_rate: float = 1e-3
-    discount: float = 0.9
-    """An application answers within a few steps; beyond that, a value is mostly noise."""
+    discount: float = 0.97
+    """A step; replicas that are ordered may take twenty steps to start."""
+    returns: int = 10
+    """Steps whose rewards are added up before the critic is asked for the rest: what an order does shows late."""
     soft_update: float = 5e-3
     """How far the target networks move towards the trained ones at each update."""
     average: float = 2e-3
     """How far the actor that is kept moves towards the trained one at each update."""
-    reward_scale: float = 4.0
+    reward_scale: float = 1.0
+    """Of the weighted mean of the rewards of `returns` steps."""
     reward_centre: float = 0.6
     """Deducted from rewards before they are scaled, so that values begin near what they will be."""
     embed_scale: float = 0.3
@@ -45,9 +48,10 @@ class DdpgConfig:
 PAPER = DdpgConfig(
     hidden=(64, 64),
     critic_rate=3e-3,
+    actor_rate=3e-4,
     discount=0.99,
+    returns=1,
     soft_update=3e-3,
-    reward_scale=1.0,
     reward_centre=0.0,
     embed_scale=1.0,
     normalise=False,
@@ -61,7 +65,9 @@ class Batch(NamedTuple):
     state: Float[Tensor, "agent transition state"]
     action: Float[Tensor, "agent transition action"]
     reward: Float[Tensor, "agent transition"]
+    """Weighted mean of `returns` steps."""
     after: Float[Tensor, "agent transition state"]
+    """State after these steps."""
     embedding: Float[Tensor, "agent transition embed"]
     """Of the pair; of width 0 without one."""
 
@@ -155,7 +161,7 @@ class Ddpg:
             embedding = batch.embedding.detach()
             next_action = self.target_actor(torch.cat([batch.after, embedding], dim=-1))
             value = self.target_critic(torch.cat([batch.after, embedding, next_action], dim=-1))[..., 0]
-            wanted = c.reward_scale * (batch.reward - c.reward_centre) + c.discount * value
+            wanted = c.reward_scale * (batch.reward - c.reward_centre) + c.discount**c.returns * value
         told = self.critic(torch.cat([batch.state, batch.embedding, batch.action], dim=-1))[..., 0]
         loss: Tensor = (told - wanted).pow(2).mean(dim=1).sum()
         return loss

@@ -41,25 +41,34 @@ class Replay:
         self.state[self._slot, self._step] = after
 
     def draw(
-        self, env: Int[Tensor, "agent transition"], generator: torch.Generator
+        self, env: Int[Tensor, "agent transition"], generator: torch.Generator, steps: int = 1, discount: float = 1.0
     ) -> tuple[
         Float[Tensor, "agent transition state"],
         Float[Tensor, "agent transition action"],
         Float[Tensor, "agent transition"],
         Float[Tensor, "agent transition state"],
     ]:
-        """One random step of each of these pairs: state, action, reward and the state after it."""
-        steps, kept = self.action.shape[1], min(self._begun, len(self.state))
-        known = (kept - 1) * steps + self._step
+        """A random run of steps of each of these pairs: its first state and action, its rewards, the state after it.
+
+        Args:
+            env: the pairs.
+            generator: what decides.
+            steps: of a run, all of one episode; there must be one.
+            discount: weight of a reward over that of the one before; the weighted mean of the rewards is given.
+        """
+        starts, kept = self.action.shape[1] - steps + 1, min(self._begun, len(self.state))
+        known = (kept - 1) * starts + max(self._step - steps + 1, 0)
         at = (torch.rand(env.shape, generator=generator) * known).long()
         # counted from the oldest episode, whose slot follows that of the newest one
-        slot = (self._begun - kept + at // steps) % len(self.state)
-        step = at % steps
+        slot = (self._begun - kept + at // starts) % len(self.state)
+        step = at % starts
+        weight = discount ** torch.arange(steps)
+        rewards = torch.stack([self.reward[slot, step + i, env] for i in range(steps)], dim=-1)
         return (
             self.state[slot, step, env],
             self.action[slot, step, env],
-            self.reward[slot, step, env],
-            self.state[slot, step + 1, env],
+            rewards @ (weight / weight.sum()),
+            self.state[slot, step + steps, env],
         )
 
     @property

@@ -26,25 +26,26 @@ class AgentConfig:
     """How an agent is trained."""
 
     ddpg: DdpgConfig = field(default_factory=DdpgConfig)
-    episodes: int = 60
+    episodes: int = 38
     """Of `EPISODE_STEPS` steps, in all environments at once."""
-    updates: int = 1
+    updates: int = 2
     """Updates after each step of all environments."""
     batch: int = 512
     """Transitions an update, of each agent."""
-    kept_episodes: int = 15
+    kept_episodes: int = 30
     """Episodes in the replay buffer."""
-    random_episodes: int = 1
-    """Episodes of random actions, held for some steps, at the start."""
-    noise: tuple[float, float] = (0.2, 0.04)
+    random_episodes: int = 8
+    """Episodes of random actions at the start, held as noise is; learning begins with the last of them."""
+    noise: tuple[float, float] = (0.3, 0.05)
     """Standard deviation of the noise on actions, at the start and from `quiet_from` on."""
-    quiet_from: float = 0.6
+    quiet_from: float = 0.7
     """Share of the episodes after which noise is least."""
     slow_from: float = 0.3
     """Share of the episodes after which learning rates fall, to `slowest` at the end."""
     slowest: float = 0.05
-    hold: float = 0.0
-    """Chance that the noise of a pair stays as it was from one step to the next."""
+    hold: float = 0.97
+    """Chance that the noise of a pair stays as it was from one step to the next: what an order does shows late, and
+    limits that change at every step show nothing."""
     alpha: tuple[float, float] = (0.3, 0.9)
     """Trade-offs drawn for each pair and episode."""
     without: float = 0.15
@@ -81,6 +82,7 @@ def train(
     replay = Replay(config.kept_episodes, EPISODE_STEPS, envs, len(OBSERVATION), len(ACTION))
     first_of = each * torch.arange(agents)[:, None]
     shown = torch.zeros(config.kept_episodes, envs, embed)
+    random = config.random_episodes if start is None else 0
     for episode in range(config.episodes):
         low, high = config.alpha
         simulator.alpha = low + (high - low) * torch.rand(envs, generator=generator)
@@ -90,25 +92,27 @@ def train(
         replay.begin(state)
         noise = _noise(config, episode)
         of_env = 1.5 * noise * torch.rand(envs, 1, generator=generator)
-        held, off = torch.zeros(envs, len(ACTION)), torch.randn(envs, len(ACTION), generator=generator)
+        held = 2 * torch.rand(envs, len(ACTION), generator=generator) - 1
+        off = torch.randn(envs, len(ACTION), generator=generator)
         for t in range(EPISODE_STEPS):
-            if episode < config.random_episodes and start is None:
-                if t % 5 == 0:
-                    held = 2 * torch.rand(envs, len(ACTION), generator=generator) - 1
-                action = held + 0.1 * torch.randn(envs, len(ACTION), generator=generator)
+            stays = torch.rand(envs, 1, generator=generator) < config.hold
+            if episode < random:
+                held = torch.where(stays, held, 2 * torch.rand(envs, len(ACTION), generator=generator) - 1)
+                action = held
             else:
                 action = agent.act(_split(state, agents), _split(embedding, agents)).reshape(envs, -1)
-                stays = torch.rand(envs, 1, generator=generator) < config.hold
                 off = torch.where(stays, off, torch.randn(envs, len(ACTION), generator=generator))
                 action = action + of_env * off
             action = action.clamp(-1.0, 1.0)
             stepped = simulator.step(action)
             state = stepped.observation
             replay.add(action, stepped.reward, state)
-            if episode >= min(config.random_episodes, 1) or start is not None:
+            if episode >= random - 1 and (episode > 0 or t + 1 >= config.ddpg.returns):
                 for _ in range(config.updates):
                     env = first_of + torch.randint(each, (agents, config.batch), generator=generator)
-                    before, acted, rewarded, after = replay.draw(env, generator)
+                    before, acted, rewarded, after = replay.draw(
+                        env, generator, config.ddpg.returns, config.ddpg.discount
+                    )
                     agent.learn(Batch(before, acted, rewarded, after, embedding[env]))
         agent.slow_down(_share(config, episode + 1))
         on_step(episode + 1, config.episodes)
@@ -132,7 +136,8 @@ def _split(values: Float[Tensor, "env feature"], agents: int) -> Float[Tensor, "
 
 def _noise(config: AgentConfig, episode: int) -> float:
     first, last = config.noise
-    return max(last, first * (1 - episode / (config.quiet_from * config.episodes)))
+    past = max(0, episode - config.random_episodes) / max(1, config.episodes - config.random_episodes)
+    return max(last, first * (1 - past / config.quiet_from))
 
 
 def _share(config: AgentConfig, done: int) -> float:

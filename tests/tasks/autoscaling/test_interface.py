@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flashfm.tasks.autoscaling import dynamics
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits
-from flashfm.tasks.autoscaling.interface import OBSERVATION, decode, encode, observe, reward
+from flashfm.tasks.autoscaling.interface import LOOSE, OBSERVATION, Recent, decode, encode, observe, remember, reward
 
 
 def settled(rate: float = 20.0, **changed: float) -> tuple:
@@ -39,7 +39,7 @@ def test_the_lesser_slo_preservation_counts() -> None:
 @given(action=st.lists(st.floats(-1, 1), min_size=3, max_size=3))
 def test_an_action_of_limits_is_where_it_lies_between_the_bounds(action: list[float]) -> None:
     _, state, outcome = settled()
-    limits = decode(np.array([action]), "limits", state, outcome)
+    limits = decode(np.array([action]), "limits", state, outcome, remember(None, outcome))
     for value, (low, high) in zip(limits, (CPU_CORES, MEMORY_MIB, REPLICAS), strict=True):
         assert low * (1 - 1e-9) <= value[0] <= high * (1 + 1e-9)
     np.testing.assert_allclose(encode(limits), np.array([action]), atol=1e-9)
@@ -47,21 +47,33 @@ def test_an_action_of_limits_is_where_it_lies_between_the_bounds(action: list[fl
 
 def test_an_action_of_changes_of_zero_leaves_everything_as_it_is() -> None:
     _, state, outcome = settled()
-    limits = decode(np.zeros((1, 3)), "changes", state, outcome)
+    limits = decode(np.zeros((1, 3)), "changes", state, outcome, remember(None, outcome))
     assert [float(value[0]) for value in limits] == [1.0, 512.0, 4.0]
-    doubled = decode(np.full((1, 3), np.log(2) / np.log(2.5)), "changes", state, outcome)
+    doubled = decode(np.full((1, 3), np.log(2) / np.log(2.5)), "changes", state, outcome, remember(None, outcome))
     assert [float(value[0]) for value in doubled] == pytest.approx([2.0, 1024.0, 8.0])
 
 
 def test_an_action_of_targets_follows_what_is_in_use() -> None:
     _, state, outcome = settled(rate=100.0)
     # 2 cores are in use; at a target of 0.5 that takes 4, of one core each
-    half = -(2 * np.log(0.5 / 0.1) / np.log(1.1 / 0.1) - 1)
+    half = -(2 * np.log(0.5 / 0.03) / np.log(1.1 / 0.03) - 1)
     one_core = 2 * np.log(1 / 0.1) / np.log(4 / 0.1) - 1
-    limits = decode(np.array([[one_core, -1.0, half]]), "targets", state, outcome)
+    limits = decode(np.array([[one_core, -1.0, half]]), "targets", state, outcome, remember(None, outcome))
     assert limits.cpu_cores[0] == pytest.approx(1.0)
-    assert limits.replicas[0] == pytest.approx(4 + 0.5)
-    assert limits.memory_mib[0] == pytest.approx(0.8 * outcome.service.memory_mib[0])
+    assert limits.replicas[0] == pytest.approx(4 + 0.5, abs=0.05)
+    assert limits.memory_mib[0] == pytest.approx(0.9 * outcome.service.memory_mib[0])
+    nearly = state._replace(cpu_cores=state.cpu_cores * np.exp(0.9 * LOOSE))
+    kept = decode(np.array([[one_core, -1.0, half]]), "targets", nearly, outcome, remember(None, outcome))
+    assert kept.cpu_cores[0] == nearly.cpu_cores[0]
+
+
+def test_a_peak_fades_until_a_higher_one_comes() -> None:
+    _, _, outcome = settled(rate=100.0)
+    once = remember(None, outcome)
+    assert once.cores[0] == pytest.approx(2.0, rel=0.02)
+    higher = Recent(10 * once.cores, 10 * once.memory_mib)
+    assert remember(higher, outcome).cores[0] == pytest.approx(9.7 * once.cores[0])
+    assert remember(Recent(0 * once.cores, 0 * once.memory_mib), outcome) == once
 
 
 def test_what_is_observed_is_named_bounded_and_says_nothing_of_hidden_parameters() -> None:

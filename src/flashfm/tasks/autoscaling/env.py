@@ -50,8 +50,8 @@ class AutoscalingEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     | Num | `limits` (-1 to 1, log scale)  | `changes`          | `targets`                                   |
     |-----|--------------------------------|--------------------|---------------------------------------------|
     | 0   | cores of a replica: 0.1 to 4   | times 1/2.5 to 2.5 | cores of a replica, as in `limits`          |
-    | 1   | MiB of a replica: 64 to 15,360 | times 1/2.5 to 2.5 | memory limit over memory in use: 0.8 to 4   |
-    | 2   | replicas: 1 to 32, rounded     | times 1/2.5 to 2.5 | share of the cores to be in use: 0.1 to 1.1 |
+    | 1   | MiB of a replica: 64 to 15,360 | times 1/2.5 to 2.5 | memory over its recent peak: 0.9 to 8       |
+    | 2   | replicas: 1 to 32, rounded     | times 1/2.5 to 2.5 | share of cores for peak demand: 0.03 to 1.1 |
 
     As many replicas as the nodes have room for are placed, at least one. Changes of a limit by less
     than a tenth are not made.

@@ -8,7 +8,7 @@ run, the cores and memory in use as absolute amounts, and the trade-off alpha th
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from array_api_compat import array_namespace
 
@@ -17,14 +17,21 @@ from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, 
 Actions = Literal["limits", "changes", "targets"]
 """`limits`: the action says the limits themselves, on a log scale between their bounds (the paper's); `changes`: by how
 much they change, at most `LARGEST_CHANGE` times up or down; `targets`: what limits are to follow: cores of a replica,
-memory over what is in use, and the share of all cores that is to be in use, by which replicas follow demand."""
+memory over its recent peak, and the share of all cores that the recent peak of demand is to use. Limits that are within
+`LOOSE` of their target stay as they are, since changing them may restart replicas."""
 ACTION = ("cpu_cores", "memory_mib", "replicas")
 """What the three numbers of an action are of."""
 LARGEST_CHANGE = 2.5
-MEMORY_HEADROOM = (0.8, 4.0)
-"""Of `targets`: memory limit over memory in use."""
-CPU_TARGET = (0.1, 1.1)
-"""Of `targets`: share of the cores that is to be in use. Above 1 the replicas become fewer."""
+MEMORY_HEADROOM = (0.9, 8.0)
+"""Of `targets`: memory limit over the recent peak of memory in use."""
+CPU_TARGET = (0.03, 1.1)
+"""Of `targets`: share of the cores that the recent peak of demand is to use. Above 1 the replicas become fewer."""
+LOOSE = 0.2
+"""Of `targets`: distance of a limit from its target, in its logarithm, up to which it stays."""
+LEAST_DEMAND = 0.01
+"""Cores that are taken to be in use at least."""
+FADES = 0.03
+"""Share of a recent peak that is forgotten a step: half of it in about twelve minutes."""
 OBSERVATION = (
     "cpu_limit",
     "memory_limit",
@@ -105,7 +112,30 @@ def observe(
     return xp.stack(columns, axis=-1)
 
 
-def decode(action: Any, kind: Actions, state: State, outcome: StepOutcome) -> Limits:
+class Recent(NamedTuple):
+    """Peaks of late, which fade, as arrays [env]: what `targets` are meant against."""
+
+    cores: Any
+    """Used by all replicas together."""
+    memory_mib: Any
+    """Resident in one replica."""
+
+
+def remember(recent: Recent | None, outcome: StepOutcome) -> Recent:
+    """The recent peaks after a step.
+
+    Args:
+        recent: before the step; None at the start of an episode.
+        outcome: of the step.
+    """
+    xp = array_namespace(outcome.ready)
+    now = Recent(outcome.cpu_use * outcome.cpu_cores + LEAST_DEMAND, outcome.service.memory_mib)
+    return (
+        now if recent is None else Recent(*(xp.maximum(a, (1 - FADES) * b) for a, b in zip(now, recent, strict=True)))
+    )
+
+
+def decode(action: Any, kind: Actions, state: State, outcome: StepOutcome, recent: Recent) -> Limits:
     """Limits that an action asks for.
 
     Args:
@@ -113,14 +143,16 @@ def decode(action: Any, kind: Actions, state: State, outcome: StepOutcome) -> Li
         kind: how it is meant.
         state: before the step; not read for `limits`.
         outcome: of the step before; not read for `limits`.
+        recent: peaks; read for `targets` alone.
     """
     xp = array_namespace(action)
     if kind == "limits":
         values = [xp.exp(_within(action[:, i], *BOUNDS[i])) for i in range(len(BOUNDS))]
     elif kind == "targets":
         cores = xp.exp(_within(action[:, 0], *CPU_CORES))
-        memory = outcome.service.memory_mib * xp.exp(_within(action[:, 1], *MEMORY_HEADROOM))
-        wanted = outcome.cpu_use * outcome.cpu_cores / xp.exp(_within(-action[:, 2], *CPU_TARGET))
+        memory = recent.memory_mib * xp.exp(_within(action[:, 1], *MEMORY_HEADROOM))
+        cores, memory = _loosely(cores, state.cpu_cores), _loosely(memory, state.memory_mib)
+        wanted = recent.cores / xp.exp(_within(-action[:, 2], *CPU_TARGET))
         values = [cores, memory, wanted / cores + 0.5]
     else:
         now = (state.cpu_cores, state.memory_mib, outcome.replicas)
@@ -132,6 +164,11 @@ def encode(limits: Limits) -> Any:
     """The action of kind `limits` that asks for these limits, [env, 3]."""
     xp = array_namespace(limits.cpu_cores)
     return xp.stack([_place(value, bounds) for value, bounds in zip(limits, BOUNDS, strict=True)], axis=-1)
+
+
+def _loosely(target: Any, now: Any) -> Any:
+    xp = array_namespace(target)
+    return xp.where(xp.abs(xp.log(target / now)) < LOOSE, now, target)
 
 
 def _within(action: Any, low: float, high: float) -> Any:

@@ -16,7 +16,7 @@ from array_api_compat import array_namespace
 
 from flashfm.tasks.autoscaling import dynamics
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Draws, Limits, State, StepOutcome
-from flashfm.tasks.autoscaling.interface import Actions, decode, observe, reward
+from flashfm.tasks.autoscaling.interface import Actions, Recent, decode, observe, remember, reward
 from flashfm.tasks.autoscaling.loads import CLOCK_STEPS
 from flashfm.tasks.autoscaling.parameters import Params
 
@@ -106,6 +106,7 @@ class Simulator:
         self._make_load = make_load
         self.state: State
         self.outcome: StepOutcome
+        self.recent: Recent
         self.load: Load
         self.t = 0
 
@@ -127,7 +128,7 @@ class Simulator:
 
     def step(self, action: Any) -> Stepped:
         """Act, [env, 3] in [-1, 1], and serve the next step."""
-        return self.apply(decode(action, self.actions, self.state, self.outcome))
+        return self.apply(decode(action, self.actions, self.state, self.outcome, self.recent))
 
     def apply(self, limits: Limits) -> Stepped:
         """Set limits, and serve the next step."""
@@ -144,6 +145,7 @@ class Simulator:
         draws = Draws(self.chance.normal(n), self.chance.uniform(n), self.chance.normal(n))
         rate, before = self.load.rate_per_s[row], self.load.rate_per_s[max(row - 1, 0)]
         self.state, self.outcome = dynamics.step(self.params, self.state, limits, rate, draws)
+        self.recent = remember(self.recent if row else None, self.outcome)
         clock = (self.load.clock + row) * (2 * math.pi / CLOCK_STEPS)
         seen = observe(self.params.slo_s, self.state, self.outcome, rate, before, clock, self.alpha)
         return Stepped(seen, reward(self.outcome, self.alpha), self.outcome)

@@ -1,0 +1,244 @@
+"""What knowing an application is worth to an autoscaler: no embedding, an embedding, and the true parameters.
+
+Enters: the default scenario. Leaves: `ablation-rl.json` with the reward, violations and resources of every arm on pairs
+that were not trained on, and which share of the way from the shared policy to the privileged one the embedding goes.
+Learned arms are trained alike, once a seed; what is in use today is tuned on training pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flashfm.baselines.scaling import GRIDS, tune
+from flashfm.datasets.files import write_whole
+from flashfm.experiments import results, scaling
+from flashfm.experiments.results import Row
+from flashfm.experiments.scaling import Judged, agent_acts, hidden, judge
+from flashfm.models.ddpg import Ddpg
+from flashfm.pretraining import identification
+from flashfm.pretraining.autoscaling import collect
+from flashfm.pretraining.identification import IdentificationConfig
+from flashfm.pretraining.reinforcement import AgentConfig, train
+from flashfm.tasks.autoscaling.interface import Actions
+from flashfm.tasks.autoscaling.scenario import Scenario, default, split
+from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
+
+ALPHA = 0.5
+ACTIONS: Actions = "targets"
+NONE, ONE, THREE, WRONG, PRIVILEGED = (
+    "no embedding",
+    "embedding, 1 warm-up",
+    "embedding, 3 warm-ups",
+    "embedding of another pair",
+    "privileged",
+)
+FIXED = ("static", "HPA + VPA", "planner")
+"""Arms that are not learned; the planner is told the parameters of the pairs."""
+METRICS = ("reward", "violations", "core_hours", "gib_hours", "killed")
+OnStep = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """How much is trained and judged."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    training: int = 800
+    tested: int = 200
+    tuned_on: int = 200
+    """Training pairs that baselines are tuned on."""
+    agent: AgentConfig = field(default_factory=lambda: AgentConfig(alpha=(ALPHA, ALPHA), without=0.0))
+    identification: IdentificationConfig = field(default_factory=IdentificationConfig)
+    lived: int = 5
+    """Episodes of each pair that the encoder learns from."""
+
+    @classmethod
+    def of(cls, *, quick: bool) -> AblationConfig:
+        """The whole experiment, or one seed of few pairs and episodes."""
+        if not quick:
+            return cls()
+        agent = replace(cls().agent, episodes=12, random_episodes=4)
+        return cls((0,), 200, 50, 50, agent, IdentificationConfig(steps=200))
+
+
+def run(
+    out: Path,
+    folder: Path,
+    *,
+    quick: bool = False,
+    on_step: OnStep = lambda *_: None,
+    config: AblationConfig | None = None,
+) -> Path:
+    """Train and judge all arms, and write the result file.
+
+    Args:
+        out: what each seed gave is kept here; a stopped run goes on there.
+        folder: of the result file.
+        quick: one seed of few pairs.
+        on_step: told of the parts that are done and of all of them.
+        config: settings, in place of those that `quick` chooses.
+
+    Returns:
+        The result file.
+    """
+    config = config or AblationConfig.of(quick=quick)
+    train_on, test_on = split(default(0))
+    train_on, test_on = train_on.take(np.arange(config.training)), test_on.take(np.arange(config.tested))
+    out.mkdir(parents=True, exist_ok=True)
+    total = 3 * len(config.seeds) + len(FIXED)
+    fixed, settings = {}, {}
+    for done, name in enumerate(FIXED):
+        path = out / f"{name.replace(' ', '')}.npz"
+        if not path.exists():
+            judged, setting = _fixed(name, train_on.take(np.arange(config.tuned_on)), test_on)
+            _keep(path, {name: judged}, {name: setting})
+        arms, kept = _read(path)
+        fixed.update(arms)
+        settings.update(kept)
+        on_step(done + 1, total)
+    learned = []
+    for i, seed in enumerate(config.seeds):
+        path, before = out / f"seed-{seed}.npz", len(FIXED) + 3 * i
+        if not path.exists():
+            judged_of = _seed(seed, train_on, test_on, config, lambda part, b=before: on_step(b + part, total))  # type: ignore[misc]
+            _keep(path, judged_of, {})
+        learned.append(_read(path)[0])
+        on_step(before + 3, total)
+    rows = [row for name in FIXED for row in _rows(name, [fixed[name]], "all")]
+    for name in (NONE, ONE, THREE, WRONG, PRIVILEGED):
+        rows += _rows(name, [of[name] for of in learned], f"{len(learned)} seeds")
+    path = folder / "ablation-rl.json"
+    results.write(
+        path,
+        command="flashfm reproduce ablation-rl" + (" --quick" if quick else ""),
+        protocol=(
+            f"{len(test_on)} unseen applications, {scaling.EPISODES} episodes each, alpha {ALPHA}; the same loads and"
+            " chance for all arms; spread over pairs of the mean over seeds; baselines tuned by reward on training"
+            " pairs; intervals: bootstrap over pairs and seeds, 95 %"
+        ),
+        seeds=list(config.seeds),
+        rows=rows,
+        more={"settings": settings, "gap": gap(learned), "pretraining_pairs": len(train_on)},
+        markdown_of=_page,
+    )
+    return path
+
+
+def _seed(
+    seed: int, train_on: Scenario, test_on: Scenario, config: AblationConfig, on_part: Callable[[int], object]
+) -> dict[str, Judged]:
+    """All learned arms of one seed."""
+
+    def simulator(part: int) -> Simulator:
+        return train_on.simulator(actions=ACTIONS, seed=10 * seed + part)
+
+    def judged(agent: Ddpg, embedding: Float[Tensor, "pair embed"] | None) -> Judged:
+        return judge(test_on, agent_acts(agent, embedding), alpha=ALPHA, actions=ACTIONS)
+
+    shared = train(simulator(1), config.agent, seed=seed)
+    arms = {NONE: judged(shared, None)}
+    on_part(1)
+    alone = shared.kept
+    lived = collect(simulator(2), alone, config.lived, 0.1, seed, (ALPHA, ALPHA))
+    encoder = identification.fit(lived, config.identification, seed=seed)
+    knowing = train(simulator(3), config.agent, seed=seed, variants=identification.variants(encoder, lived))
+    warm = collect(test_on.simulator(actions=ACTIONS, seed=10 * seed + 4), alone, 3, 0.1, seed, (ALPHA, ALPHA))
+    with torch.no_grad():
+        one, three = encoder(warm[:, :1]), encoder(warm)
+    arms |= {ONE: judged(knowing, one), THREE: judged(knowing, three), WRONG: judged(knowing, three.roll(1, 0))}
+    on_part(2)
+    told = train(simulator(5), config.agent, seed=seed, variants=hidden(train_on, train_on)[None])
+    return arms | {PRIVILEGED: judged(told, hidden(test_on, train_on))}
+
+
+def _fixed(name: str, train_on: Scenario, test_on: Scenario) -> tuple[Judged, dict[str, object]]:
+    """A controller with the best of its settings."""
+    make, grid = GRIDS[name]
+    best = tune(make, grid, lambda alpha: train_on.simulator(alpha=alpha, seed=1), ALPHA)[0].setting
+    controller = make(**best)
+
+    def act(_: Tensor, simulator: Simulator) -> Stepped:
+        return simulator.apply(
+            controller.decide(simulator.state, simulator.outcome, simulator.load.rate_per_s[simulator.t])
+        )
+
+    return judge(test_on, act, alpha=ALPHA, begin=controller.reset), dict(best)
+
+
+def gap(learned: list[dict[str, Judged]], draws: int = 2000) -> dict[str, dict[str, float]]:
+    """How far the privileged policy is ahead, and which share of that the embeddings reach, with intervals.
+
+    Args:
+        learned: arms of each seed.
+        draws: of the bootstrap over pairs and seeds.
+    """
+    reward = {name: np.stack([of[name].reward for of in learned]) for name in (NONE, ONE, THREE, WRONG, PRIVILEGED)}
+    rng = np.random.default_rng(0)
+    seeds, pairs = reward[NONE].shape
+
+    def figures(of: dict[str, float]) -> dict[str, float]:
+        ahead = of[PRIVILEGED] - of[NONE]
+        shares = {f"share closed, {name}": (of[name] - of[NONE]) / ahead for name in (ONE, THREE, WRONG)}
+        gains = {f"gain, {name}": of[name] - of[NONE] for name in (ONE, THREE, WRONG)}
+        return {"privileged over none, share of reward": ahead / of[NONE], **shares, **gains}
+
+    point = figures({name: float(values.mean()) for name, values in reward.items()})
+    drawn = []
+    for _ in range(draws):
+        at = np.ix_(rng.integers(seeds, size=seeds), rng.integers(pairs, size=pairs))
+        drawn.append(figures({name: float(values[at].mean()) for name, values in reward.items()}))
+    return {
+        name: {
+            "mean": value,
+            "low": float(np.quantile([one[name] for one in drawn], 0.025)),
+            "high": float(np.quantile([one[name] for one in drawn], 0.975)),
+        }
+        for name, value in point.items()
+    }
+
+
+def _rows(name: str, judged: list[Judged], label: str) -> list[Row]:
+    found = []
+    for metric in METRICS:
+        values = np.stack([getattr(one, metric) for one in judged]).mean(axis=0)
+        spread = (float(values.mean()), float(np.median(values)), float(values.std()))
+        found.append(Row("default", name, metric, *spread, len(values), len(values) * len(judged), split=label))
+    return found
+
+
+def _page(path: Path) -> str:
+    """One line an arm, then the gap."""
+    content = json.loads(path.read_text())
+    of: dict[str, dict[str, float]] = {}
+    for row in content["rows"]:
+        of.setdefault(row["method"], {})[row["metric"]] = row["mean"]
+    lines = ["| arm | reward | violations | core-hours | GiB-hours | killed |", "|---|---|---|---|---|---|"]
+    for name, values in of.items():
+        cells = [f"{values[metric]:.{2 if metric.endswith('hours') else 3}f}" for metric in METRICS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| | mean | 95 % interval |", "|---|---|---|"]
+    lines += [f"| {n} | {v['mean']:.3f} | {v['low']:.3f} to {v['high']:.3f} |" for n, v in content["gap"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _keep(path: Path, arms: dict[str, Judged], settings: dict[str, dict[str, object]]) -> None:
+    arrays = {f"{name}|{of.name}": getattr(judged, of.name) for name, judged in arms.items() for of in fields(judged)}
+    write_whole(path, lambda file: np.savez(file, settings=json.dumps(settings), **arrays))
+
+
+def _read(path: Path) -> tuple[dict[str, Judged], dict[str, dict[str, object]]]:
+    arrays = results.read_arrays(path)
+    settings = json.loads(str(arrays.pop("settings")))
+    of: dict[str, dict[str, np.ndarray]] = {}
+    for key, values in arrays.items():
+        name, metric = key.split("|")
+        of.setdefault(name, {})[metric] = values
+    return {name: Judged(**values) for name, values in of.items()}, settings
