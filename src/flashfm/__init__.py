@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flashfm.act import Declined, LambdaPrice, Recommendation, load_prices
+    from flashfm.adapt.agent import FlashAgent, Trajectory
     from flashfm.adapt.fewshot import FlashRegressor
     from flashfm.api import pretrain
     from flashfm.datasets.table import MeasurementTable
@@ -18,10 +19,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Declined",
+    "FlashAgent",
     "FlashRegressor",
     "LambdaPrice",
     "MeasurementTable",
     "Recommendation",
+    "Trajectory",
     "__version__",
     "load_prices",
     "pretrain",
@@ -29,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "act": ("Declined", "LambdaPrice", "Recommendation", "load_prices"),
+    "adapt.agent": ("FlashAgent", "Trajectory"),
     "adapt.fewshot": ("FlashRegressor",),
     "api": ("pretrain",),
     "datasets.table": ("MeasurementTable",),

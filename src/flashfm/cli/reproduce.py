@@ -31,6 +31,7 @@ SIMPLE = {
     "overhead-sl": "What FLASH costs: inference and update of configuration search against the base model.",
     "ablation-sl": "What each part of the model for configuration search gives.",
     "ablation-rl": "What knowing an application is worth to an autoscaler: no embedding, embedding, true parameters.",
+    "autoscaling": "Pretrain and judge the autoscaling agent that ships with the package.",
     "reality": "The dynamics held against real processes: latency, throughput, utilisation under real limits.",
     "loads": "Generated loads of autoscaling beside real traces: how much they vary and how bursty they are.",
     "environment": "Error with the platform hidden, given and wrong, with and without the embedding.",

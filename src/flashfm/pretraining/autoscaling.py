@@ -29,7 +29,7 @@ from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
 class AutoscalingConfig:
     """How an agent is pretrained."""
 
-    agent: AgentConfig = field(default_factory=lambda: AgentConfig(without=0.0))
+    agent: AgentConfig = field(default_factory=lambda: AgentConfig(episodes=60, without=0.0))
     """Of both policies."""
     identification: IdentificationConfig = field(default_factory=IdentificationConfig)
     actions: Actions = "targets"

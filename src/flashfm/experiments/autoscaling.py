@@ -1,0 +1,177 @@
+"""Pretrains the agent that ships with the package, and judges it on pairs that it never saw, at several trade-offs.
+
+Enters: the default scenario. Leaves: the model's folder with its card, and `autoscaling.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flashfm.adapt.agent import FlashAgent
+from flashfm.experiments import results
+from flashfm.experiments.scaling import EPISODES, Act, Judged, judge
+from flashfm.models.agent import AgentModel
+from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
+from flashfm.tasks.autoscaling.scenario import Scenario, default, split
+from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
+
+ALPHAS = (0.3, 0.5, 0.7)
+NAME = "autoscaling"
+ARMS = ("without embedding", "after 1 warm-up", "after 3 warm-ups")
+METRICS = ("reward", "violations", "core_hours", "gib_hours", "killed")
+
+
+@dataclass(frozen=True)
+class ShippedConfig:
+    """How much is trained and judged."""
+
+    training: int = 800
+    tested: int = 200
+    pretraining: AutoscalingConfig = field(default_factory=AutoscalingConfig)
+    seed: int = 0
+
+    @classmethod
+    def of(cls, *, quick: bool) -> ShippedConfig:
+        """The model that ships, or a small one."""
+        if not quick:
+            return cls()
+        whole = AutoscalingConfig()
+        agent = replace(whole.agent, episodes=10, random_episodes=4)
+        return cls(100, 40, replace(whole, agent=agent, identification=replace(whole.identification, steps=200)))
+
+
+def run(
+    out: Path,
+    folder: Path,
+    *,
+    quick: bool = False,
+    on_step: Callable[[int, int], object] = lambda *_: None,
+    config: ShippedConfig | None = None,
+) -> Path:
+    """Pretrain, judge, save.
+
+    Args:
+        out: the model is written to its folder `autoscaling`.
+        folder: of the result file.
+        quick: a small model.
+        on_step: told of progress.
+        config: settings, in place of those that `quick` chooses.
+
+    Returns:
+        The result file.
+    """
+    config = config or ShippedConfig.of(quick=quick)
+    train_on, test_on = split(default(config.seed))
+    train_on, test_on = train_on.take(np.arange(config.training)), test_on.take(np.arange(config.tested))
+    begun = time.perf_counter()
+    model = pretrain(train_on, config.pretraining, seed=config.seed, on_step=on_step)
+    seconds = time.perf_counter() - begun
+    low, high = config.pretraining.agent.alpha
+    rows, kinds = [], []
+    for alpha in ALPHAS:
+        warm = collect(
+            test_on.simulator(actions=model.actions, seed=31), model.shared, 3, 0.1, config.seed, (alpha, alpha)
+        )
+        embedded: list[Any] = [None, model.embed(warm[:, :1]), model.embed(warm)]
+        for name, embedding in zip(ARMS, embedded, strict=True):
+            judged = judge(test_on, _acts(model, embedding), alpha=alpha, actions=model.actions)
+            rows += _rows(f"alpha {alpha}", name, judged, seconds)
+            if alpha == ALPHAS[1] and name == ARMS[1]:
+                kinds = _kinds(test_on, judged)
+    path = folder / "autoscaling.json"
+    command = "flashfm reproduce autoscaling" + (" --quick" if quick else "")
+    results.write(
+        path,
+        command=command,
+        protocol=(
+            f"one model, alpha from {low} to {high} in pretraining; {len(test_on)} unseen applications, {EPISODES}"
+            " episodes each; warm-up episodes by the model's own policy without embedding"
+        ),
+        seeds=[config.seed],
+        rows=rows,
+        more={"pretraining_pairs": len(train_on), "pretraining_seconds": seconds, "by_kind": kinds},
+        markdown_of=_page,
+    )
+    FlashAgent(model, _card(path)).save_pretrained(out / NAME)
+    return path
+
+
+def _acts(model: AgentModel, embedding: torch.Tensor | None) -> Act:
+    repeated = None if embedding is None else embedding.repeat_interleave(EPISODES, dim=0)
+
+    def act(observation: torch.Tensor, simulator: Simulator) -> Stepped:
+        return simulator.step(model.act(observation, repeated))
+
+    return act
+
+
+def _rows(dataset: str, name: str, judged: Judged, seconds: float) -> list[results.Row]:
+    found = []
+    for metric in METRICS:
+        values = getattr(judged, metric)
+        spread = (float(values.mean()), float(np.median(values)), float(values.std()))
+        n = len(values)
+        found.append(results.Row(dataset, name, metric, *spread, n, n * EPISODES, seconds=seconds))
+    return found
+
+
+def _kinds(scenario: Scenario, judged: Judged) -> list[dict[str, Any]]:
+    """Scores by kind of application and deployment."""
+    p = scenario.params
+    waits = p.wait_s > p.cpu_s
+    kinds = {
+        "mostly CPU": ~waits,
+        "mostly waiting": waits,
+        "limits change in place": p.restarts == 0,
+        "limits need a restart": p.restarts > 0,
+        "starts within 2 minutes": p.start_steps <= 4,
+        "starts later": p.start_steps > 4,
+    }
+    return [
+        {
+            "kind": name,
+            "pairs": int(of.sum()),
+            "reward": float(judged.reward[of].mean()),
+            "violations": float(judged.violations[of].mean()),
+        }
+        for name, of in kinds.items()
+        if of.any()
+    ]
+
+
+def _page(path: Path) -> str:
+    content = json.loads(path.read_text())
+    of: dict[tuple[str, str], dict[str, float]] = {}
+    for row in content["rows"]:
+        of.setdefault((row["dataset"], row["method"]), {})[row["metric"]] = row["mean"]
+    lines = ["| trade-off | arm | reward | violations | core-hours | GiB-hours | killed |", "|---|---|" + "---|" * 5]
+    for (dataset, name), values in of.items():
+        cells = [f"{values[metric]:.{2 if metric.endswith('hours') else 3}f}" for metric in METRICS]
+        lines.append(f"| {dataset} | {name} | {' | '.join(cells)} |")
+    lines += ["", "| kind, alpha 0.5, after 1 warm-up | pairs | reward | violations |", "|---|---|---|---|"]
+    lines += [f"| {k['kind']} | {k['pairs']} | {k['reward']:.3f} | {k['violations']:.3f} |" for k in content["by_kind"]]
+    return "\n".join(lines) + "\n"
+
+
+def _card(path: Path) -> str:
+    """The model card."""
+    content = json.loads(path.read_text())
+    return f"""# autoscaling
+
+An agent that sets replicas, CPU and memory of a replicated application every 30 seconds, for simulated applications and
+for research. Pretrained on {content["pretraining_pairs"]} generated applications in drawn environments in
+{content["pretraining_seconds"]:.0f} s, by `{content["command"]}` at commit {content["commit"]}.
+
+- Actions are `targets`, observations those of `flashfm/Autoscaling-v0`; alpha, the weight of the SLO, is an input.
+- It has met simulated applications only. It has no guard of its own: it is no controller for a cluster as it is.
+- {content["protocol"]}.
+
+{_page(path)}"""

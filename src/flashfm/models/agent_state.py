@@ -1,0 +1,101 @@
+"""An `AgentModel` as plain JSON and arrays, and back; what comes back is checked, since files may come from anywhere.
+
+Enters: a model, or a configuration object and named arrays. Leaves: the other. No I/O.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import nn
+
+from flashfm.errors import ArtifactError, FlashError
+from flashfm.models.agent import AgentModel
+from flashfm.models.ddpg import DdpgConfig, Network
+from flashfm.models.meta_learner import MetaLearnerConfig
+from flashfm.models.trajectories import TrajectoryEncoder
+from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions
+
+Array = Shaped[np.ndarray, "..."]
+
+KIND = "autoscaling"
+TOKEN = 2 * len(OBSERVATION) + len(ACTION) + 1
+"""Width of a step of a trajectory: state, action, reward, next state."""
+_PARTS = ("shared", "conditioned", "encoder")
+_MOST = 4096
+"""Widest layer that is built from a file."""
+
+
+def to_state(model: AgentModel) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Everything that a model is."""
+    config = {
+        "actions": model.actions,
+        "observation": list(OBSERVATION),
+        "encoder": dataclasses.asdict(model.encoder.meta.config),
+        **{name: _shape(getattr(model, name)) for name in ("shared", "conditioned")},
+    }
+    tensors = {
+        f"{part}.{name}": np.ascontiguousarray(value.detach().numpy())
+        for part in _PARTS
+        for name, value in getattr(model, part).state_dict().items()
+    }
+    return config, tensors
+
+
+def from_state(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> AgentModel:
+    """Inverse of `to_state`.
+
+    Raises:
+        ArtifactError: the parts do not fit together, or the observations are of another version.
+    """
+    try:
+        if config["observation"] != list(OBSERVATION):
+            raise _damaged("its observations are not those of this version")
+        if config["actions"] not in get_args(Actions):
+            raise _damaged(f"actions {config['actions']!r:.40} are unknown")
+        meta = MetaLearnerConfig(**config["encoder"])
+        if max(meta.hidden, meta.embed, meta.layers) > _MOST:
+            raise _damaged("its encoder is too wide")
+        parts: dict[str, nn.Module] = {
+            "shared": _network(config["shared"], len(OBSERVATION)),
+            "conditioned": _network(config["conditioned"], len(OBSERVATION) + meta.embed + 1),
+            "encoder": TrajectoryEncoder(TOKEN, meta),
+        }
+        for part, module in parts.items():
+            own = {name: array for name, array in tensors.items() if name.split(".", 1)[0] == part}
+            odd = next((name for name, array in own.items() if array.dtype != np.float32), None)
+            if odd is not None:
+                raise _damaged(f"tensor {odd!r:.80} is {own[odd].dtype}, expected float32")
+            module.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(a.copy()) for name, a in own.items()})
+            module.eval().requires_grad_(False)
+        model = AgentModel(**parts, actions=config["actions"])  # type: ignore[arg-type]
+        again, arrays = to_state(model)
+    except ArtifactError:
+        raise
+    except (FlashError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise _damaged(f"its parts do not fit together ({reason})") from None
+    if json.dumps(config, sort_keys=True) != json.dumps(again, sort_keys=True) or {*tensors} != {*arrays}:
+        raise _damaged("its configuration or its tensors are not as they were written")
+    return model
+
+
+def _shape(network: Network) -> dict[str, Any]:
+    return {"hidden": [int(weight.shape[-1]) for weight in network.weights][:-1], "normalise": network.normalise}
+
+
+def _network(shape: Mapping[str, Any], inputs: int) -> Network:
+    hidden = tuple(shape["hidden"])
+    if not 1 <= len(hidden) <= 8 or not all(type(width) is int and 1 <= width <= _MOST for width in hidden):
+        raise _damaged(f"hidden layers {shape['hidden']!r:.60}")
+    return Network(1, inputs, len(ACTION), DdpgConfig(hidden=hidden, normalise=shape["normalise"]), bounded=True)
+
+
+def _damaged(what: str) -> ArtifactError:
+    return ArtifactError(f"the saved agent is damaged: {what}; get or pretrain the model again")

@@ -1,0 +1,121 @@
+"""The pretrained agent: what it is shown decides, it survives saving, and bad input gets one line."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+import flashfm
+import flashfm.envs
+from flashfm.adapt.agent import FlashAgent, Trajectory
+from flashfm.artifact import checkpoint
+from flashfm.errors import ArtifactError, ModelError
+from flashfm.models import agent_state
+from flashfm.models.ddpg import DdpgConfig
+from flashfm.pretraining.autoscaling import AutoscalingConfig, pretrain
+from flashfm.pretraining.identification import IdentificationConfig
+from flashfm.pretraining.reinforcement import AgentConfig
+from flashfm.tasks.autoscaling import scenario
+from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def agent() -> FlashAgent:
+    config = AgentConfig(ddpg=DdpgConfig(hidden=(16, 16)), episodes=2, random_episodes=1, batch=16, updates=1)
+    few = scenario.default(0).take(np.arange(6))
+    whole = AutoscalingConfig(agent=config, identification=IdentificationConfig(steps=5, tasks=4), episodes=3)
+    return FlashAgent(pretrain(few, whole, seed=0), "# A card\n")
+
+
+def lived(envs: int = 3, steps: int = 10) -> Trajectory:
+    return Trajectory(
+        RNG.uniform(-1, 1, (steps + 1, envs, len(OBSERVATION))),
+        RNG.uniform(-1, 1, (steps, envs, len(ACTION))),
+        RNG.uniform(0, 1, (steps, envs)),
+    )
+
+
+def test_a_saved_agent_acts_as_before(agent: FlashAgent, tmp_path: Path) -> None:
+    agent.save_pretrained(tmp_path / "agent")
+    again = flashfm.FlashAgent.from_pretrained(tmp_path / "agent")
+    assert (again.card, again.actions) == ("# A card\n", "targets")
+    seen, episode = RNG.uniform(-1, 1, (3, len(OBSERVATION))), lived()
+    np.testing.assert_array_equal(agent.act(seen), again.act(seen))
+    np.testing.assert_array_equal(agent.adapt(episode).act(seen), again.adapt(episode).act(seen))
+
+
+def test_trajectories_change_what_it_does(agent: FlashAgent) -> None:
+    seen, first, second = RNG.uniform(-1, 1, (3, len(OBSERVATION))), lived(), lived()
+    one, both = agent.adapt(first), agent.adapt(first, second)
+    assert not np.array_equal(one.act(seen), agent.act(seen))
+    assert not np.array_equal(one.act(seen), both.act(seen))
+    assert np.abs(both.act(seen)).max() <= 1
+
+
+def test_it_plays_the_environment(agent: FlashAgent) -> None:
+    env = gymnasium.make(flashfm.envs.AUTOSCALING, actions=agent.actions, episode_steps=5)
+    observation, _ = env.reset(seed=0)
+    for _ in range(5):
+        observation, reward, _, truncated, _ = env.step(agent.act(observation[None])[0])
+        assert 0 <= reward <= 1
+    assert truncated
+
+
+def test_where_an_observation_is_not_finite_the_last_action_stays(agent: FlashAgent) -> None:
+    knowing = agent.adapt(lived())
+    seen = RNG.uniform(-1, 1, (3, len(OBSERVATION)))
+    broken = seen[::-1].copy()
+    broken[1, 4] = np.nan
+    with pytest.raises(ModelError, match="pair 1 is not finite, and there is no last action"):
+        knowing.act(broken)
+    before, after = knowing.act(seen), knowing.act(broken)
+    np.testing.assert_array_equal(after[1], before[1])
+    assert not np.array_equal(after[0], before[0])
+
+
+def test_wrong_shapes_are_told(agent: FlashAgent) -> None:
+    with pytest.raises(ModelError, match="no trajectory"):
+        agent.adapt()
+    with pytest.raises(ModelError, match="expected the same"):
+        agent.adapt(lived(steps=10), lived(steps=9))
+    with pytest.raises(ModelError, match=r"expected 3 pairs and 16 features, got shape \(2, 16\)"):
+        agent.adapt(lived()).act(np.zeros((2, len(OBSERVATION))))
+    good = lived()
+    with pytest.raises(ModelError, match="action of shape"):
+        replace(good, action=good.action[1:])
+    with pytest.raises(ModelError, match="reward holds NaN"):
+        replace(good, reward=good.reward * np.nan)
+    with pytest.raises(ModelError, match="at least 2"):
+        lived(steps=1)
+
+
+def test_a_damaged_agent_is_refused(agent: FlashAgent, tmp_path: Path) -> None:
+    config, tensors = agent_state.to_state(agent.model)
+    name = "shared.weights.0"
+    wrong = [
+        (config | {"observation": ["cpu"]}, tensors),
+        (config | {"actions": "guesses"}, tensors),
+        (config | {"encoder": {"kind": "set"}}, tensors),
+        (config | {"extra": 1}, tensors),
+        (config | {"shared": {"hidden": [10**9], "normalise": True}}, tensors),
+        (config | {"shared": {"hidden": [], "normalise": True}}, tensors),
+        ({key: value for key, value in config.items() if key != "conditioned"}, tensors),
+        (config, {key: value for key, value in tensors.items() if key != name}),
+        (config, tensors | {"other.tensor": tensors[name]}),
+        (config, tensors | {name: tensors[name].astype(np.float64)}),
+        (config, tensors | {name: tensors[name][:, 1:]}),
+    ]
+    for strange, arrays in wrong:
+        with pytest.raises(ArtifactError, match="the saved agent is damaged"):
+            agent_state.from_state(copy.deepcopy(strange), arrays)
+    agent_state.from_state(config, tensors)
+    checkpoint.save(tmp_path / "other", kind="config-search", config={}, tensors={}, card="")
+    with pytest.raises(ArtifactError, match="kind 'config-search', expected 'autoscaling'"):
+        FlashAgent.from_pretrained(tmp_path / "other")
