@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "predict": "Predict the run time of an application in all configurations.",
     "recommend": "Recommend a configuration, with reasons.",
     "embed": "Map applications by their embeddings.",
+    "simulate": "Simulate an autoscaled application for a day: the pretrained agent beside HPA and VPA.",
     "reproduce": "Reproduce data sets, tables and figures.",
     "demo": "Predict and recommend for four real applications from one measurement each.",
 }

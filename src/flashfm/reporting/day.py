@@ -1,0 +1,79 @@
+"""One day of an application under several autoscalers: load, replicas, what is reserved, latency against the SLO.
+
+Enters: values of each step. Leaves: a PNG or SVG file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from flashfm.errors import DataError
+from flashfm.reporting.style import GREY, INK, PALETTE, footnote, grid, save, styled
+
+Steps = Float[np.ndarray, " step"]
+PANELS = {"replicas": "replicas", "cores": "cores reserved", "memory_gib": "GiB reserved", "p99_s": "p99 in s"}
+
+
+@styled()
+def day_panels(
+    rate_per_s: Steps,
+    arms: Mapping[str, Mapping[str, Steps]],
+    slo_s: float,
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    step_s: float,
+    note: str = "",
+) -> Path:
+    """Draw the load, and below it what each arm did, in panels above each other.
+
+    Args:
+        rate_per_s: of each step, the same for all arms.
+        arms: arm -> `PANELS` -> its values; the first is drawn on top.
+        slo_s: objective for the p99.
+        path: `.png` or `.svg`.
+        title: of the picture.
+        step_s: seconds of a step.
+        note: small print.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: no arms or more than there are colours, another suffix, or the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    if not 1 <= len(arms) <= len(PALETTE):
+        raise DataError(f"picture of a day: {len(arms)} arms, expected 1 to {len(PALETTE)}")
+    hours = (np.arange(len(rate_per_s)) + 1) * step_s / 3600
+    figure = Figure(figsize=(14, 12), dpi=100, layout="constrained")
+    panels = figure.subplots(1 + len(PANELS), 1, sharex=True)
+    panels[0].plot(hours, rate_per_s, color=INK, linewidth=1)
+    panels[0].set_ylabel("requests/s")
+    panels[0].set_ylim(bottom=0)
+    for axes, (column, words) in zip(panels[1:], PANELS.items(), strict=True):
+        for i, (name, values) in reversed(list(enumerate(arms.items()))):
+            axes.plot(hours, values[column], color=PALETTE[i], linewidth=1.2, label=name)
+        axes.set_ylabel(words)
+        if column == "p99_s":
+            axes.set_yscale("log")
+            axes.axhline(slo_s, color=GREY, linestyle="--", linewidth=1.5)
+            axes.annotate("SLO", (1, slo_s), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points")
+        else:
+            axes.set_ylim(bottom=0)
+    for axes in panels:
+        grid(axes)
+        axes.set_xlim(0, hours[-1])
+    panels[-1].set_xlabel("hours")
+    lines, names = panels[1].get_legend_handles_labels()
+    panels[1].legend(lines[::-1], names[::-1], loc="upper right", ncols=len(arms))
+    figure.suptitle(title, x=0.01, ha="left", size=18)
+    if note:
+        footnote(figure, note)
+    return save(figure, path)
