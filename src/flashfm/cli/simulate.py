@@ -50,7 +50,7 @@ def command(
         out,
         title=f"{name}: {hours:g} hours, alpha {alpha:g}",
         step_s=STEP_S,
-        note=f"Simulated; seed {seed}; {warm_ups} warm-up episodes.",
+        note=f"Simulated; seed {seed}; warm-up episodes: {warm_ups}.",
     )
     summaries = {arm: day.summary() for arm, day in days.items()}
     if as_json:

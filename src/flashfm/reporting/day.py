@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from flashfm.errors import DataError
-from flashfm.reporting.style import GREY, INK, PALETTE, footnote, grid, save, styled
+from flashfm.reporting.style import GREY, INK, PALETTE, decade_ticks, footnote, grid, save, styled
 
 Steps = Float[np.ndarray, " step"]
 PANELS = {"replicas": "replicas", "cores": "cores reserved", "memory_gib": "GiB reserved", "p99_s": "p99 in s"}
@@ -63,6 +63,7 @@ def day_panels(
         axes.set_ylabel(words)
         if column == "p99_s":
             axes.set_yscale("log")
+            decade_ticks(axes, "y", lambda value: f"{value:g}")
             axes.axhline(slo_s, color=GREY, linestyle="--", linewidth=1.5)
             axes.annotate("SLO", (1, slo_s), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points")
         else:
@@ -72,7 +73,7 @@ def day_panels(
         axes.set_xlim(0, hours[-1])
     panels[-1].set_xlabel("hours")
     lines, names = panels[1].get_legend_handles_labels()
-    panels[1].legend(lines[::-1], names[::-1], loc="upper right", ncols=len(arms))
+    figure.legend(lines[::-1], names[::-1], loc="outside upper right", ncols=len(arms))
     figure.suptitle(title, x=0.01, ha="left", size=18)
     if note:
         footnote(figure, note)

@@ -1,0 +1,28 @@
+"""The picture of a day: it is drawn, and wrong arms or files are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flashfm.errors import DataError
+from flashfm.reporting.day import PANELS, day_panels
+
+ARM = {column: np.linspace(1, 20, 50) for column in PANELS}
+
+
+def test_it_is_drawn_with_a_panel_for_each_value(tmp_path: Path) -> None:
+    load = np.linspace(0, 5, 50)
+    path = day_panels(load, {"one": ARM, "two": ARM}, 3.0, tmp_path / "day.svg", title="a day", step_s=30.0)
+    text = path.read_text()
+    assert text.startswith("<?xml")
+    assert all(f"<!-- {words} -->" in text for words in (*PANELS.values(), "SLO", "one", "two", "a day"))
+
+
+def test_wrong_arms_and_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="0 arms"):
+        day_panels(np.ones(50), {}, 3.0, tmp_path / "day.png", title="", step_s=30.0)
+    with pytest.raises(DataError, match="gif"):
+        day_panels(np.ones(50), {"one": ARM}, 3.0, tmp_path / "day.gif", title="", step_s=30.0)
