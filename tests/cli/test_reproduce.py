@@ -14,7 +14,20 @@ from flashfm.experiments import evaluation, results
 from flashfm.experiments.results import Row
 
 Call = Callable[..., tuple[object, str, str]]
-COMMANDS = ("measured", "table1", "search", "fig5", "overhead-sl", "ablation-sl", "environment", "serverless-memory")
+COMMANDS = (
+    "measured",
+    "table1",
+    "search",
+    "fig5",
+    "overhead-sl",
+    "ablation-sl",
+    "environment",
+    "serverless-memory",
+    "loads",
+    "reality",
+    "ablation-rl",
+    "autoscaling",
+)
 
 
 @pytest.fixture
