@@ -23,8 +23,9 @@ help: ## list these targets
 install: $(STAMP) ## make .venv and install flashfm into it
 	@echo "$(BIN)/flashfm is ready"
 
-demo: $(STAMP) ## four real applications from one measurement each: curve, size to use, HTML page
+demo: $(STAMP) ## four real applications from one measurement each: curve, size to use, HTML page; a simulated day of an autoscaler
 	$(BIN)/flashfm demo
+	$(BIN)/flashfm simulate
 
 test: $(STAMP) ## run all tests
 	$(BIN)/pytest

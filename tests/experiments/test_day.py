@@ -17,16 +17,16 @@ def agent() -> FlashAgent:
 
 def test_both_arms_meet_the_same_load_and_a_seed_decides(agent: FlashAgent) -> None:
     app = unseen().apps[7]
-    name, slo_s, days = simulate(agent, app, hours=1)
+    name, slo_s, days = simulate(agent, app, hours=1.0)
     assert (name, list(days)) == (app, ["FLASH", "HPA + VPA"])
     assert slo_s > 0
     ours, theirs = days.values()
     np.testing.assert_array_equal(ours.rate_per_s, theirs.rate_per_s)
     assert len(ours.rate_per_s) == 120
     assert not np.array_equal(ours.cores, theirs.cores)
-    again = simulate(agent, app, hours=1)[2]["FLASH"]
+    again = simulate(agent, app, hours=1.0)[2]["FLASH"]
     np.testing.assert_array_equal(again.reward, ours.reward)
-    assert not np.array_equal(simulate(agent, app, hours=1, seed=1)[2]["FLASH"].rate_per_s, ours.rate_per_s)
+    assert not np.array_equal(simulate(agent, app, hours=1.0, seed=1)[2]["FLASH"].rate_per_s, ours.rate_per_s)
 
 
 def test_a_summary_adds_up_what_was_reserved(agent: FlashAgent) -> None:
