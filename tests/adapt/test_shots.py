@@ -227,4 +227,5 @@ def test_no_unseen_application_of_the_same_world_is_taken_for_another_unit(
     pretrained: FlashModel, synthetic: Callable[..., pd.DataFrame]
 ) -> None:
     for _, rows in synthetic(100, seed=6).groupby("app"):
-        read_shots(pretrained, rows)
+        _, read = read_shots(pretrained, rows)
+        assert read.shots.count == len(rows)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from flashfm.adapt.agent import FlashAgent
-from flashfm.experiments.autoscaling import ALPHAS, ARMS, METRICS, NAME, ShippedConfig, run
+from flashfm.experiments.autoscaling import ALPHAS, ARMS, NAME, ShippedConfig, run
+from flashfm.experiments.scaling import METRICS
 from flashfm.models.ddpg import DdpgConfig
 from flashfm.pretraining.autoscaling import AutoscalingConfig
 from flashfm.pretraining.identification import IdentificationConfig

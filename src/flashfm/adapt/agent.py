@@ -1,8 +1,8 @@
 """The pretrained autoscaling agent: it acts on any pair at once, and knows a pair after one to three warm-up episodes.
 
-Enters: observations and trajectories as the environments give them. Leaves: actions for the environments. Nothing is
-changed in place: `adapt` returns a new object that holds the embedding of its pairs. An observation that holds NaN is
-not acted on: the last action of that pair stays.
+Enters: observations and trajectories as the environments give them. Leaves: actions for the environments. The
+pretrained agent never changes: `adapt` returns a new object that holds the embedding of its pairs and their last
+actions. An observation that holds NaN is not acted on: the adapted agent holds the last action of that pair.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ SIMPLE = {
     "serverless-memory": "Pretrain and judge the model that ships with the package.",
 }
 """Command -> its line in the help; `flashfm.experiments.<command>.run` does it."""
+BEGINS_ANEW = {"autoscaling"}
+"""Commands that keep nothing of a stopped run."""
 GOES_ON = "what was done is kept in {}, and the same command goes on"
 QUICK = {"generated": 4, "shared": 1, "repeated": 2}
 
@@ -132,7 +134,10 @@ def _simple(name: str, module: str, line: str) -> None:
 
     def command(
         out: Path = typer.Option(
-            Path("out") / name, help="Folder for what the run keeps; a stopped one goes on there."
+            Path("out") / name,
+            help="Folder for the model."
+            if name in BEGINS_ANEW
+            else "Folder for what the run keeps; a stopped one goes on.",
         ),
         results: Path = RESULTS,
         quick: bool = QUICK_OPTION,
@@ -141,7 +146,8 @@ def _simple(name: str, module: str, line: str) -> None:
         _check_folders(out=out, results=results)
         run = importlib.import_module(f"flashfm.experiments.{module}").run
         folder = out / "quick" if quick else out
-        with kept(GOES_ON.format(out)), _threads(), progress_bar(name, quiet=as_json) as on_step:
+        resumed = nullcontext() if name in BEGINS_ANEW else kept(GOES_ON.format(out))
+        with resumed, _threads(), progress_bar(name, quiet=as_json) as on_step:
             path = run(folder, results, quick=quick, on_step=on_step)
         _say(path, as_json=as_json)
 

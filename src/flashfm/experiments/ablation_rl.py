@@ -21,7 +21,7 @@ from flashfm.baselines.scaling import GRIDS, tune
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import results, scaling
 from flashfm.experiments.results import Row
-from flashfm.experiments.scaling import Judged, agent_acts, hidden, judge
+from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, hidden, judge
 from flashfm.models.ddpg import Ddpg
 from flashfm.pretraining import identification
 from flashfm.pretraining.autoscaling import collect
@@ -42,7 +42,6 @@ NONE, ONE, THREE, WRONG, PRIVILEGED = (
 )
 FIXED = ("static", "HPA + VPA", "planner")
 """Arms that are not learned; the planner is told the parameters of the pairs."""
-METRICS = ("reward", "violations", "core_hours", "gib_hours", "killed")
 OnStep = Callable[[int, int], object]
 
 
@@ -222,8 +221,7 @@ def _page(path: Path) -> str:
         of.setdefault(row["method"], {})[row["metric"]] = row["mean"]
     lines = ["| arm | reward | violations | core-hours | GiB-hours | killed |", "|---|---|---|---|---|---|"]
     for name, values in of.items():
-        cells = [f"{values[metric]:.{2 if metric.endswith('hours') else 3}f}" for metric in METRICS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {cells(values)} |")
     lines += ["", "| | mean | 95 % interval |", "|---|---|---|"]
     lines += [f"| {n} | {v['mean']:.3f} | {v['low']:.3f} to {v['high']:.3f} |" for n, v in content["gap"].items()]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ import torch
 
 from flashfm.adapt.agent import FlashAgent
 from flashfm.experiments import results
-from flashfm.experiments.scaling import EPISODES, Act, Judged, judge
+from flashfm.experiments.scaling import EPISODES, METRICS, Act, Judged, cells, judge
 from flashfm.models.agent import AgentModel
 from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
@@ -26,7 +26,6 @@ from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
 ALPHAS = (0.3, 0.5, 0.7)
 NAME = "autoscaling"
 ARMS = ("without embedding", "after 1 warm-up", "after 3 warm-ups")
-METRICS = ("reward", "violations", "core_hours", "gib_hours", "killed")
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ def _page(path: Path) -> str:
         of.setdefault((row["dataset"], row["method"]), {})[row["metric"]] = row["mean"]
     lines = ["| trade-off | arm | reward | violations | core-hours | GiB-hours | killed |", "|---|---|" + "---|" * 5]
     for (dataset, name), values in of.items():
-        cells = [f"{values[metric]:.{2 if metric.endswith('hours') else 3}f}" for metric in METRICS]
-        lines.append(f"| {dataset} | {name} | {' | '.join(cells)} |")
+        lines.append(f"| {dataset} | {name} | {cells(values)} |")
     lines += ["", "| kind, alpha 0.5, after 1 warm-up | pairs | reward | violations |", "|---|---|---|---|"]
     lines += [f"| {k['kind']} | {k['pairs']} | {k['reward']:.3f} | {k['violations']:.3f} |" for k in content["by_kind"]]
     return "\n".join(lines) + "\n"

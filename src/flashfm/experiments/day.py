@@ -23,7 +23,7 @@ from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
 STEPS_AN_HOUR = round(3600 / STEP_S)
 LONGEST_H = 168.0
 TUNED = HpaVpaConfig(target=0.1, vertical="both", day_s=3600.0, least_cpu_cores=1.0, least_memory_mib=64.0)
-"""The best setting by reward at alpha 0.5 on training pairs, as `flashfm reproduce ablation-rl` prints it."""
+"""The best setting by reward at alpha 0.5 on training pairs, as `results/ablation-rl.json` has it."""
 
 Steps = Float[np.ndarray, " step"]
 

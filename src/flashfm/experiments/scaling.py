@@ -6,7 +6,7 @@ same for all autoscalers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -25,6 +25,9 @@ from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Steppe
 EPISODES = 4
 """Test episodes a pair."""
 HOUR_S = 3600.0
+
+METRICS = ("reward", "violations", "core_hours", "gib_hours", "killed")
+"""Figures of `Judged` that tables show."""
 
 Act = Callable[[Any, Simulator], Stepped]
 """Sees the last observation and the simulator, and makes its next step."""
@@ -52,6 +55,11 @@ class Judged:
     def summary(self) -> dict[str, float]:
         """Means over pairs."""
         return {field.name: float(getattr(self, field.name).mean()) for field in fields(self)}
+
+
+def cells(means: Mapping[str, float]) -> str:
+    """The figures of `METRICS` as cells of a Markdown table."""
+    return " | ".join(f"{means[metric]:.{2 if metric.endswith('hours') else 3}f}" for metric in METRICS)
 
 
 @torch.no_grad()
