@@ -14,8 +14,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -103,6 +104,14 @@ class Network(nn.Module):
                 x = torch.relu(torch.layer_norm(x, x.shape[-1:]) if self.normalise and i == 0 else x)
         return torch.tanh(x) if self.bounded else x
 
+    def take(self, agents: Int[np.ndarray, " taken"]) -> Network:
+        """A network of copies of these agents' weights, in that order; one may be taken several times."""
+        taken, at = copy.deepcopy(self), torch.from_numpy(agents)
+        for group in (taken.weights, taken.biases):
+            for i, values in enumerate(group):
+                group[i] = nn.Parameter(values.detach()[at])
+        return taken
+
 
 class Ddpg:
     """Actor and critic of some agents, their targets, and how they learn.
@@ -116,12 +125,33 @@ class Ddpg:
     """
 
     def __init__(self, agents: int, state: int, action: int, embed: int, config: DdpgConfig) -> None:
-        self.config, self.embed = config, embed
-        self.actor = Network(agents, state + embed, action, config, bounded=True)
-        self.critic = Network(agents, state + embed + action, 1, config, bounded=False)
+        actor = Network(agents, state + embed, action, config, bounded=True)
+        critic = Network(agents, state + embed + action, 1, config, bounded=False)
         with torch.no_grad():
-            for network in (self.actor, self.critic):
+            for network in (actor, critic):
                 network.weights[0][:, state : state + embed] *= config.embed_scale
+        self._begin(actor, critic, embed, config)
+
+    @classmethod
+    def of(cls, actor: Network, critic: Network, embed: int, config: DdpgConfig) -> Ddpg:
+        """Go on from networks that came from elsewhere, which are changed.
+
+        Args:
+            actor: of some agents.
+            critic: of the same.
+            embed: width of the embedding that both read, between state and action.
+            config: settings; of the widths, those of the networks count.
+        """
+        agents = cls.__new__(cls)
+        agents._begin(actor, critic, embed, config)
+        return agents
+
+    def take(self, agents: Int[np.ndarray, " taken"]) -> Ddpg:
+        """Copies of these agents, in that order, with fresh optimisers; what acts is what the originals kept."""
+        return Ddpg.of(self.kept.take(agents), self.critic.take(agents), self.embed, self.config)
+
+    def _begin(self, actor: Network, critic: Network, embed: int, config: DdpgConfig) -> None:
+        self.config, self.embed, self.actor, self.critic = config, embed, actor, critic
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.kept = copy.deepcopy(self.actor)
         """Moving average of the actor: what acts once training is over."""
@@ -166,18 +196,23 @@ class Ddpg:
         loss: Tensor = (told - wanted).pow(2).mean(dim=1).sum()
         return loss
 
-    def learn(self, batch: Batch, loss: Float[Tensor, ""] | None = None) -> None:
+    def learn(self, batch: Batch, loss: Float[Tensor, ""] | None = None, *, actor_too: bool = True) -> None:
         """One step of critic and actor, and of the targets towards them.
 
         Args:
             batch: transitions of each agent.
             loss: of the critic, where the caller adds to it; else `critic_loss` of the batch. The caller clears and
                 steps what else it trains.
+            actor_too: false leaves the actors as they are, while the critic gets to know what they are worth.
         """
         actor, critic = self._optimisers
         critic.zero_grad(set_to_none=True)
         (self.critic_loss(batch) if loss is None else loss).backward()  # type: ignore[no-untyped-call]
         critic.step()
+        if not actor_too:
+            with torch.no_grad():
+                _follow(self.target_critic, self.critic, self.config.soft_update)
+            return
         embedding = batch.embedding.detach()
         read = torch.cat([batch.state, embedding], dim=-1)
         self.critic.requires_grad_(False)
