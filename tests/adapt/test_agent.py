@@ -12,6 +12,7 @@ import pytest
 
 import flashfm
 import flashfm.envs
+from flashfm.act.autoscale import Nodes, Terms
 from flashfm.adapt.agent import FlashAgent, Trajectory
 from flashfm.artifact import checkpoint
 from flashfm.errors import ArtifactError, ModelError
@@ -80,6 +81,70 @@ def test_where_an_observation_is_not_finite_the_last_action_stays(agent: FlashAg
     assert not np.array_equal(after[0], before[0])
 
 
+def test_decisions_are_what_its_actions_come_to_in_the_simulator(agent: FlashAgent) -> None:
+    pairs = scenario.default(0).take(np.arange(3))
+    simulator = pairs.simulator(actions=agent.actions, kind="numpy", seed=4, steps=6)
+    seen, knowing = simulator.reset(), agent.adapt(lived())
+    p = pairs.params
+    terms = [Terms(float(p.slo_s[i]), 0.5, Nodes(int(p.nodes[i]), 3.9, 15_360.0)) for i in range(3)]
+    while not simulator.done:
+        decisions = knowing.decide(seen, terms)
+        assert knowing.last_action is not None
+        seen = simulator.step(knowing.last_action).observation
+        np.testing.assert_allclose([of.cpu_cores for of in decisions], simulator.state.cpu_cores, rtol=1e-3)
+        assert [of.replicas for of in decisions] == simulator.outcome.replicas.tolist()
+        assert all("against an SLO of" in of.why and not of.held for of in decisions)
+
+
+def test_terms_say_which_alpha_is_wanted(agent: FlashAgent) -> None:
+    seen = RNG.uniform(-0.9, 0.9, (1, len(OBSERVATION)))
+    thrifty = seen.copy()
+    thrifty[0, -1] = 2 * 0.2 - 1
+    told = agent.begin()
+    told.decide(seen, [Terms(0.3, 0.2)])
+    np.testing.assert_array_equal(told.last_action, agent.act(thrifty))
+    assert not np.array_equal(told.last_action, agent.act(seen))
+
+
+def test_where_an_observation_is_not_finite_the_last_decision_is_held(agent: FlashAgent) -> None:
+    seen = RNG.uniform(-0.9, 0.9, (2, len(OBSERVATION)))
+    broken = RNG.uniform(-0.9, 0.9, (2, len(OBSERVATION)))
+    broken[0, 2] = np.nan
+    fresh = agent.begin()
+    with pytest.raises(ModelError, match="pair 0 is not finite, and there is no decision to hold"):
+        fresh.decide(broken)
+    first = fresh.decide(seen)
+    for _ in range(2):
+        again = fresh.decide(broken)
+        assert (again[0].held, again[1].held) == (True, False)
+        assert again[0].same_limits(first[0])
+        assert again[0].why == "the observation is not finite (cpu_use): the last decision is held"
+
+
+def test_it_remembers_what_it_did_when_it_gets_to_know_a_pair(agent: FlashAgent) -> None:
+    seen = RNG.uniform(-0.9, 0.9, (1, len(OBSERVATION)))
+    before = agent.begin()
+    (decided,) = before.decide(seen)
+    knowing = before.knowing(agent.embed(lived(envs=1)))
+    (held,) = knowing.decide(seen * np.nan, [Terms(0.3)])
+    assert held.same_limits(decided)
+    assert knowing.embedding is not None
+    assert before.embedding is None
+    assert not np.array_equal(knowing.act(seen), before.act(seen))
+
+
+def test_an_alpha_out_of_bounds_and_terms_of_other_pairs_are_told(agent: FlashAgent) -> None:
+    seen = np.zeros((2, len(OBSERVATION)))
+    seen[1, -1] = 1.5
+    with pytest.raises(ModelError, match=r"the alpha of pair 1 is 1.25; expected the weight of the SLO in \[0, 1\]"):
+        agent.act(seen)
+    with pytest.raises(ModelError, match="the alpha of pair 1"):
+        agent.begin().decide(seen)
+    agent.begin().decide(seen, [Terms(0.3), Terms(0.3)])
+    with pytest.raises(ModelError, match="terms of 1 pairs; expected those of 2"):
+        agent.begin().decide(seen, [Terms(0.3)])
+
+
 def test_wrong_shapes_are_told(agent: FlashAgent) -> None:
     with pytest.raises(ModelError, match="no trajectory"):
         agent.adapt()
@@ -87,6 +152,9 @@ def test_wrong_shapes_are_told(agent: FlashAgent) -> None:
         agent.adapt(lived(steps=10), lived(steps=9))
     with pytest.raises(ModelError, match=r"expected 3 pairs and 16 features, got shape \(2, 16\)"):
         agent.adapt(lived()).act(np.zeros((2, len(OBSERVATION))))
+    for wide in (0, 15, 17):
+        with pytest.raises(ModelError, match=r"expected any number of pairs and 16 features, got shape \(2, "):
+            agent.begin().decide(np.zeros((2, wide)))
     good = lived()
     with pytest.raises(ModelError, match="action of shape"):
         replace(good, action=good.action[1:])

@@ -1,8 +1,12 @@
-"""`flashfm pretrain config-search`: what it prints and writes, and what it refuses."""
+"""`flashfm pretrain`: what it prints and writes, and what it refuses."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +14,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flashfm.adapt.agent import FlashAgent
 from flashfm.adapt.fewshot import FlashRegressor
 from flashfm.cli import pretrain
+from flashfm.experiments.autoscaling import ShippedConfig
+from flashfm.models.ddpg import DdpgConfig
+from flashfm.pretraining.autoscaling import AutoscalingConfig
+from flashfm.pretraining.identification import IdentificationConfig
+from flashfm.pretraining.reinforcement import AgentConfig
 from flashfm.pretraining.supervised import PretrainConfig
 
 
@@ -105,3 +115,70 @@ def test_a_place_that_is_taken_is_told_before_pretraining(flashfm, tmp_path: Pat
         assert code == 8
         assert err.count("\n") == 1
         assert name in err
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent takes seconds."""
+    agent = AgentConfig(ddpg=DdpgConfig(hidden=(16, 16)), episodes=2, random_episodes=1, batch=16, updates=1)
+    config = AutoscalingConfig(agent=agent, identification=IdentificationConfig(steps=5, tasks=4), episodes=2)
+    monkeypatch.setattr(pretrain, "_agent_settings", lambda quick: ShippedConfig(12, 8, config))
+
+
+def test_an_agent_is_pretrained(flashfm, tiny, tmp_path: Path) -> None:
+    out = tmp_path / "my-agent"
+    code, said, err = flashfm("pretrain", "autoscaling", "--out", out, "--seed", "3")
+    assert (code, err) == (0, "")
+    for part in ("12 simulated applications", "targets", " s\n", "MiB", f"flashfm simulate --model {out}"):
+        assert part in said
+    agent = FlashAgent.from_pretrained(out)
+    assert "flashfm pretrain autoscaling --seed 3 --out my-agent" in agent.card
+    assert "Pretrained on 12 generated applications" in agent.card
+    assert [path.name for path in tmp_path.iterdir()] == ["my-agent"]
+    code, said, _ = flashfm("pretrain", "autoscaling", "--out", out, "--pairs", "5", "--json")
+    found = json.loads(said)
+    assert (code, found["pairs"], found["actions"]) == (0, 5, "targets")
+    assert found["bytes"] == sum(path.stat().st_size for path in out.iterdir())
+    assert found["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (("--out", "agent", "--pairs", "0"), 7, "--pairs 0: expected 2 to 800"),
+        (("--out", "agent", "--pairs", "801"), 7, "--pairs 801: expected 2 to 800"),
+        (("--out", "file"), 8, "--out file: is a file"),
+        (("--out", "folder"), 8, "--out folder: is neither empty nor a flashfm model"),
+        (("--out", "agent", "--checkpoints", "agent/kept"), 8, "--checkpoints agent/kept: lies in --out agent"),
+        (("--out", "agent", "--checkpoints", "file"), 8, "file: is a file, expected a folder for checkpoints"),
+        (("--out", "agent", "--checkpoints", "folder"), 8, "folder: holds 'mine.txt' and no checkpoints"),
+        (("--out", "file/agent"), 8, "Not a directory"),
+    ],
+)
+def test_what_it_refuses_of_an_agent(
+    flashfm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int, part: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    found, said, err = flashfm("pretrain", "autoscaling", *words)
+    assert (found, said, err.count("\n")) == (code, "", 1)
+    assert part in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_agent_says_what_is_kept(tmp_path: Path) -> None:
+    words = ["pretrain", "autoscaling", "--quick", "--pairs", "4", "--out", str(tmp_path / "agent")]
+    command = [sys.executable, "-c", "import sys; from flashfm.cli import main; main(sys.argv[1:])", *words]
+    partial = tmp_path / "agent.partial"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(partial.glob("shared-episode-1.*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err == f"flashfm: stopped; what was done is kept in {partial}, and the same command goes on\n"
+    assert list(partial.glob("shared-episode-1.*"))

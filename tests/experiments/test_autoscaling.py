@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from flashfm.adapt.agent import FlashAgent
-from flashfm.experiments.autoscaling import ALPHAS, ARMS, NAME, ShippedConfig, run
+from flashfm.experiments.autoscaling import ALPHAS, ARMS, CHECKPOINTS, NAME, ShippedConfig, run
 from flashfm.experiments.scaling import METRICS
 from flashfm.models.ddpg import DdpgConfig
 from flashfm.pretraining.autoscaling import AutoscalingConfig
@@ -29,3 +31,20 @@ def test_the_agent_is_judged_and_saved_with_its_card(tmp_path: Path) -> None:
     agent = FlashAgent.from_pretrained(tmp_path / "out" / NAME)
     assert "12 generated applications" in agent.card
     assert path.with_suffix(".md").read_text() in agent.card
+    assert "8 unseen applications" in agent.card
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [NAME]
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    def stop(done: int, _: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", tmp_path, config=TINY, on_step=stop)
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [CHECKPOINTS]
+    told: list[int] = []
+    path = run(tmp_path / "out", tmp_path, config=TINY, on_step=lambda done, _: told.append(done))
+    assert told == [2, 5, 6, 7]
+    assert json.loads(path.read_text())["pretraining_seconds"] > 0
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [NAME]

@@ -52,6 +52,18 @@ def test_a_run_of_steps_stays_in_its_episode_and_weighs_its_rewards() -> None:
     assert set((first * 10).round().int().flatten().tolist()) == {0, 1, 2, 10, 11, 12, 20}
 
 
+def test_episodes_that_are_put_back_are_drawn_as_they_were() -> None:
+    """The newest three of five, in another place of the ring."""
+    whole = filled(5)
+    again = Replay(3, 4, 2, 1, 1)
+    for done in (3, 4, 5):
+        again.put(filled(done).newest())
+    env = torch.randint(2, (3, 100), generator=torch.Generator().manual_seed(0))
+    drawn = [replay.draw(env, torch.Generator().manual_seed(1), 2, 0.9) for replay in (whole, again)]
+    for before, after in zip(*drawn, strict=True):
+        assert torch.equal(before, after)
+
+
 def test_a_token_is_state_action_reward_and_the_state_after() -> None:
     state = torch.arange(6.0).reshape(3, 1, 2)
     found = tokens(state, torch.full((2, 1, 1), 9.0), torch.tensor([[0.0], [1.0]]))

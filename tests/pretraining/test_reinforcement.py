@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from flashfm.errors import ArtifactError
 from flashfm.experiments import scaling
 from flashfm.models.ddpg import Ddpg, DdpgConfig
 from flashfm.pretraining import identification
+from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
 from flashfm.pretraining.reinforcement import AgentConfig, train
 from flashfm.tasks.autoscaling import scenario
@@ -70,6 +73,27 @@ def test_progress_is_told(few: Scenario) -> None:
     assert told == [(1, 2), (2, 2)]
 
 
+def test_what_is_trained_is_kept_and_given_back_at_once(few: Scenario, tmp_path: Path) -> None:
+    config, told = replace(QUICK, episodes=2), []
+    with Checkpoints(tmp_path / "kept") as checkpoints:
+        checkpoints.belong({})
+        agents = [
+            train(
+                few.simulator(seed=1),
+                config,
+                seed=0,
+                on_step=lambda *done: told.append(done),
+                checkpoints=checkpoints,
+            )
+            for _ in range(2)
+        ]
+        assert told == [(1, 2), (2, 2), (2, 2)]
+        assert torch.equal(weights(agents[0]), weights(agents[1]))
+        wider = replace(config, ddpg=DdpgConfig(hidden=(48, 32)))
+        with pytest.raises(ArtifactError, match="'agent' does not fit this version"):
+            train(few.simulator(seed=1), wider, seed=0, checkpoints=checkpoints)
+
+
 def test_the_encoder_finds_out_what_tells_pairs_apart() -> None:
     """Pairs differ in one number that every step after the first shows with noise; the embedding has to hold it."""
     generator = torch.Generator().manual_seed(0)
@@ -77,8 +101,8 @@ def test_the_encoder_finds_out_what_tells_pairs_apart() -> None:
     width = 2 * len(OBSERVATION) + len(ACTION) + 1
     read = torch.randn(200, 3, 20, width, generator=generator)
     read[..., len(OBSERVATION) + len(ACTION) :] = hidden[:, None, None, None] + 0.5 * read[..., -1:]
-    config = IdentificationConfig(steps=300, read=20, asked=8)
-    encoder = identification.fit(read, config, seed=0)
+    config = IdentificationConfig(steps=300, read=20)
+    encoder = identification.fit(read, hidden[:, None], config, seed=0)
     variants = identification.variants(encoder, read, most=2)
     assert variants.shape == (3 + 2, 200, config.meta.embed)
     train_x, test_x = variants[0][:150], variants[0][150:]

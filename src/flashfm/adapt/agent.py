@@ -1,25 +1,33 @@
 """The pretrained autoscaling agent: it acts on any pair at once, and knows a pair after one to three warm-up episodes.
 
-Enters: observations and trajectories as the environments give them. Leaves: actions for the environments. The
-pretrained agent never changes: `adapt` returns a new object that holds the embedding of its pairs and their last
-actions. An observation that holds NaN is not acted on: the adapted agent holds the last action of that pair.
+Enters: observations and trajectories as the environments give them. Leaves: actions for the environments, or decisions
+with reasons for operators. The pretrained agent never changes: `adapt` returns a new object that holds the embedding of
+its pairs, their last actions and decisions. An observation that holds NaN is not acted on: what was last done is held.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from flashfm.act import autoscale
+from flashfm.act.autoscale import ScalingDecision, Shown, Terms
 from flashfm.artifact import checkpoint, registry
 from flashfm.errors import ModelError
 from flashfm.models import agent_state
 from flashfm.models.agent import AgentModel
+from flashfm.models.novelty import LEVEL
 from flashfm.models.replay import tokens
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions
+
+ALPHA = OBSERVATION.index("alpha")
+ROUNDED = 1e-6
+"""By how much an alpha may leave its bounds: observations are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +106,13 @@ class FlashAgent:
             observation: of each pair, as the environments give it.
 
         Raises:
-            ModelError: another width, or values that are not finite.
+            ModelError: another width, values that are not finite, or alpha outside [0, 1].
         """
-        return AdaptedAgent(self._model, None).act(observation)
+        return self.begin().act(observation)
+
+    def begin(self) -> AdaptedAgent:
+        """An agent for pairs of which nothing is known yet, which remembers what it did last."""
+        return AdaptedAgent(self._model, None)
 
     def adapt(self, *trajectories: Trajectory) -> AdaptedAgent:
         """Get to know pairs by some of their episodes, one to three of which are enough.
@@ -111,24 +123,55 @@ class FlashAgent:
         Raises:
             ModelError: no trajectory, or trajectories that differ in pairs or length.
         """
+        return AdaptedAgent(self._model, self.embed(*trajectories), len(trajectories))
+
+    def embed(self, *trajectories: Trajectory) -> Float[np.ndarray, "env embed"]:
+        """The embedding of pairs by some of their episodes; arguments and errors as of `adapt`."""
         if not trajectories:
             raise ModelError("adapt: no trajectory; without one use the agent itself")
         shapes = {one.reward.shape for one in trajectories}
         if len(shapes) > 1:
             raise ModelError(f"adapt: trajectories of different [step, pair] {sorted(shapes)}; expected the same")
         read = [tokens(*(torch.from_numpy(np.asarray(part, np.float32)) for part in _of(one))) for one in trajectories]
-        return AdaptedAgent(self._model, self._model.embed(torch.stack(read, dim=1)).numpy())
+        return self._model.embed(torch.stack(read, dim=1)).numpy()
 
     def __repr__(self) -> str:
         return f"FlashAgent(actions {self.actions!r})"
 
 
 class AdaptedAgent:
-    """An agent that knows its pairs."""
+    """An agent that serves certain pairs: it remembers what it did last, and knows them where it has an embedding."""
 
-    def __init__(self, model: AgentModel, embedding: Float[np.ndarray, "env embed"] | None) -> None:
+    def __init__(self, model: AgentModel, embedding: Float[np.ndarray, "env embed"] | None, episodes: int = 1) -> None:
         self._model, self.embedding = model, embedding
+        self.p_value: Float[np.ndarray, " env"] | None = None
+        """Share of pairs like those of pretraining that lie at least as far out; None without an embedding."""
+        if embedding is not None:
+            self.p_value = model.p_value(torch.from_numpy(embedding), episodes)
         self._last: Float[np.ndarray, "env action"] | None = None
+        self._shown: Shown | None = None
+        self._decided: tuple[ScalingDecision, ...] = ()
+
+    @property
+    def last_action(self) -> Float[np.ndarray, "env action"] | None:
+        """What `act` gave last, or what `decide` rested on; None before the first."""
+        return self._last
+
+    @property
+    def novel(self) -> Bool[np.ndarray, " env"]:
+        """Pairs unlike those of pretraining; they are served as if they had no embedding."""
+        return np.zeros(0, bool) if self.p_value is None else self.p_value < LEVEL
+
+    def knowing(self, embedding: Float[np.ndarray, "env embed"] | None, episodes: int = 1) -> AdaptedAgent:
+        """The same agent with another embedding of its pairs; it remembers what this one did last.
+
+        Args:
+            embedding: of the pairs; None for none.
+            episodes: that it was made of.
+        """
+        other = AdaptedAgent(self._model, embedding, episodes)
+        other._last, other._shown, other._decided = self._last, self._shown, self._decided
+        return other
 
     def act(self, observation: Float[np.ndarray, "env feature"]) -> Float[np.ndarray, "env action"]:
         """Actions in [-1, 1]; where an observation is not finite, the last action of that pair.
@@ -137,13 +180,17 @@ class AdaptedAgent:
             observation: of each pair, in the order of its trajectories.
 
         Raises:
-            ModelError: another shape, or an observation that is not finite before the first action.
+            ModelError: another shape, alpha outside [0, 1], or an observation that is not finite before the first
+                action.
         """
-        known = None if self.embedding is None else len(self.embedding)
-        if observation.shape[1] != len(OBSERVATION) or known not in (None, len(observation)):
-            pairs = "any number of pairs" if known is None else f"{known} pairs"
-            got = f"shape {observation.shape}"
-            raise ModelError(f"act: expected {pairs} and {len(OBSERVATION)} features, got {got}")
+        self._check(observation)
+        alpha = (observation[:, ALPHA] + 1) / 2
+        wrong = np.flatnonzero((alpha < -ROUNDED) | (alpha > 1 + ROUNDED))
+        if wrong.size:
+            at = int(wrong[0])
+            raise ModelError(
+                f"act: the alpha of pair {at} is {alpha[at]:.3g}; expected the weight of the SLO in [0, 1]"
+            )
         whole = np.isfinite(observation).all(axis=1)
         if not whole.all() and (self._last is None or len(self._last) != len(observation)):
             at = int(np.flatnonzero(~whole)[0])
@@ -151,10 +198,56 @@ class AdaptedAgent:
         read = torch.from_numpy(np.where(whole[:, None], observation, 0.0).astype(np.float32))
         shown = None if self.embedding is None else torch.from_numpy(self.embedding)
         action = self._model.act(read, shown).numpy()
+        if shown is not None and self.novel.any():
+            action = np.where(self.novel[:, None], self._model.act(read).numpy(), action)
         if self._last is not None and not whole.all():
             action = np.where(whole[:, None], action, self._last)
         self._last = action
         return action
+
+    def decide(
+        self, observation: Float[np.ndarray, "env feature"], terms: Sequence[Terms] = ()
+    ) -> list[ScalingDecision]:
+        """Act, and say in units and with reasons what that comes to; call it once a step.
+
+        Args:
+            observation: of each pair, as for `act`.
+            terms: what operators say of each pair: the objective for the reason, the nodes as a bound, and alpha in
+                place of the one in the observation. None where nobody says.
+
+        Returns:
+            A decision for each pair. Where an observation is not finite it is the last one, which is `held`.
+
+        Raises:
+            ModelError: as `act` and `autoscale.decide`.
+        """
+        self._check(observation)
+        autoscale.check_terms(terms, len(observation))
+        if terms:
+            observation = observation.copy()
+            observation[:, ALPHA] = [2 * one.alpha - 1 for one in terms]
+        whole = np.isfinite(observation).all(axis=1)
+        remembered = len(self._decided) == len(observation)
+        if not whole.all() and not remembered:
+            at = int(np.flatnonzero(~whole)[0])
+            raise ModelError(f"decide: the observation of pair {at} is not finite, and there is no decision to hold")
+        action = self.act(observation)
+        self._shown = autoscale.see(observation, self._shown if remembered else None)
+        decided = autoscale.decide(action, self._model.actions, self._shown, terms)
+        self._decided = tuple(
+            new if fine else autoscale.hold(self._decided[i], observation[i])
+            for i, (new, fine) in enumerate(zip(decided, whole.tolist(), strict=True))
+        )
+        return list(self._decided)
+
+    def _check(self, observation: Float[np.ndarray, "env feature"]) -> None:
+        """Raise a ModelError where observations are of another width, or of other pairs than are known."""
+        known = None if self.embedding is None else len(self.embedding)
+        wide = observation.ndim == 2 and observation.shape[1] == len(OBSERVATION)
+        if not wide or known not in (None, len(observation)):
+            pairs = "any number of pairs" if known is None else f"{known} pairs"
+            got = f"shape {observation.shape}"
+            raise ModelError(f"act: expected {pairs} and {len(OBSERVATION)} features, got {got}")
 
 
 def _of(one: Trajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""`flashfm pretrain`: measurements of many applications -> a model in a folder."""
+"""`flashfm pretrain`: many applications, measured or simulated -> a model in a folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import typer
 
 from flashfm.cli.printing import percent, print_json, print_table, split_names
 from flashfm.cli.progress import progress_bar
+from flashfm.cli.reproduce import GOES_ON
 from flashfm.cli.stopping import kept
 from flashfm.errors import ArtifactError, DataError, DataFormatError, ModelError
 
 if TYPE_CHECKING:
     from flashfm.api import Run
     from flashfm.datasets.table import MeasurementTable
+    from flashfm.experiments.autoscaling import ShippedConfig
     from flashfm.pretraining.supervised import PretrainConfig
 
 app = typer.Typer(rich_markup_mode=None)
@@ -36,7 +38,7 @@ class Encoder(StrEnum):
 
 @app.callback()
 def group() -> None:
-    """Pretrain a model on measurements of many applications."""
+    """Pretrain a model on many applications."""
 
 
 @app.command(
@@ -79,7 +81,7 @@ def config_search(
         "--encoder": None if encoder is Encoder.GRU else encoder.value,
         "--out": out.name,
     }
-    card = CardData(out.resolve().name, "config-search", api.SUMMARY, command=_command(words, quick))
+    card = CardData(out.resolve().name, "config-search", api.SUMMARY, command=_command("config-search", words, quick))
     with kept("no model was written"), progress_bar("pretraining", quiet=as_json) as told:
         run = api.run(table, config=_settings(encoder, quick), seed=seed, on_step=told, card=card)
     run.model.save_pretrained(out)
@@ -88,6 +90,71 @@ def config_search(
         print_json(summary)
     else:
         _print(summary)
+
+
+@app.command("autoscaling", epilog="Example: flashfm pretrain autoscaling --quick --out my-agent")
+def autoscaling(
+    out: Path = typer.Option(..., help="Folder for the model; a model that is there is replaced."),
+    pairs: int | None = typer.Option(
+        None, help="Simulated applications to pretrain on, 2 to 800 [800; with --quick, 100]."
+    ),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same model on the same machine."),
+    checkpoints: Path | None = typer.Option(
+        None, help="Folder in which a stopped run goes on; it is gone once the model is saved [OUT.partial]."
+    ),
+    quick: bool = typer.Option(
+        False, "--quick", help="Few episodes: half a minute instead of minutes, and a worse model."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Pretrain an agent that sets replicas, CPU and memory of applications under load, in simulation."""
+    from flashfm.tasks.autoscaling.scenario import TRAINING, default, split
+
+    place = out.resolve()
+    folder = place.with_name(f"{place.name}.partial") if checkpoints is None else checkpoints
+    _check_place(out)
+    if place in (folder.resolve(), *folder.resolve().parents):
+        raise ArtifactError(f"--checkpoints {folder}: lies in --out {out}, which holds the model alone; choose another")
+    if pairs is not None and not 2 <= pairs <= TRAINING:
+        raise ModelError(f"--pairs {pairs}: expected 2 to {TRAINING}; the other applications stay unseen, to judge on")
+
+    import numpy as np
+
+    from flashfm.adapt.agent import FlashAgent
+    from flashfm.artifact.card import render
+    from flashfm.experiments.autoscaling import card
+    from flashfm.pretraining.autoscaling import pretrain
+    from flashfm.pretraining.checkpoints import Checkpoints
+
+    settings = _agent_settings(quick)
+    words = {"--pairs": None if pairs is None else str(pairs), "--seed": str(seed), "--out": out.name}
+    pairs = settings.training if pairs is None else pairs
+    scenario = split(default(seed))[0].take(np.arange(pairs))
+    with (
+        kept(GOES_ON.format(folder)),
+        Checkpoints(folder) as partial,
+        progress_bar("pretraining", quiet=as_json) as told,
+    ):
+        model = pretrain(scenario, settings.pretraining, seed=seed, on_step=told, checkpoints=partial)
+        seconds = partial.seconds
+        command = _command("autoscaling", words, quick)
+        known = card(place.name, model, pairs=pairs, seed=seed, seconds=seconds, command=command)
+        FlashAgent(model, render(known)).save_pretrained(out)
+        partial.remove()
+    size = sum(path.stat().st_size for path in out.iterdir())
+    if as_json:
+        print_json(
+            {"model": str(out), "pairs": pairs, "actions": model.actions, "seconds": known.seconds, "bytes": size}
+        )
+        return
+    rows = [
+        ("pairs", f"{pairs} simulated applications"),
+        ("actions", model.actions),
+        ("pretraining", f"{known.seconds} s"),
+        ("size", f"{size / 2**20:.2f} MiB"),
+    ]
+    print_table(("model", str(out)), rows)
+    print(f"Its card: {out}/README.md. Next: flashfm simulate --model {shlex.quote(_path(str(out)))}")
 
 
 def _check_place(out: Path) -> None:
@@ -155,10 +222,16 @@ def _settings(encoder: Encoder, quick: bool) -> PretrainConfig:
     return replace(config, least_steps=QUICK_STEPS, most_steps=QUICK_STEPS, likeness_steps=30) if quick else config
 
 
-def _command(options: dict[str, str | None], quick: bool) -> str:
+def _agent_settings(quick: bool) -> ShippedConfig:
+    from flashfm.experiments.autoscaling import ShippedConfig
+
+    return ShippedConfig.of(quick=quick)
+
+
+def _command(task: str, options: dict[str, str | None], quick: bool) -> str:
     """What was typed, without options that say nothing."""
     given = [word for name, value in options.items() if value is not None for word in (name, value)]
-    return shlex.join(["flashfm", "pretrain", "config-search", *given, *["--quick"] * quick])
+    return shlex.join(["flashfm", "pretrain", task, *given, *["--quick"] * quick])
 
 
 def _summary(run: Run, table: MeasurementTable, out: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,10 @@ SIMPLE = {
     "overhead-sl": "What FLASH costs: inference and update of configuration search against the base model.",
     "ablation-sl": "What each part of the model for configuration search gives.",
     "ablation-rl": "What knowing an application is worth to an autoscaler: no embedding, embedding, true parameters.",
+    "fig4": "Figure 4: reward lost on unseen applications, and what adapting costs, against moved agents.",
+    "fig6": "Figure 6: reward, utilisation and latency of autoscaling agents on unseen applications and on updates.",
+    "frontier": "SLO violations against core-hours: the autoscaling agent over its trade-offs, controllers over settings.",
+    "overhead-rl": "What the embedding costs in autoscaling: a decision, an embedding, an update, beside the paper's.",
     "autoscaling": "Pretrain and judge the autoscaling agent that ships with the package.",
     "reality": "The dynamics held against real processes: latency, throughput, utilisation under real limits.",
     "loads": "Generated loads of autoscaling beside real traces: how much they vary and how bursty they are.",
@@ -38,8 +42,6 @@ SIMPLE = {
     "serverless-memory": "Pretrain and judge the model that ships with the package.",
 }
 """Command -> its line in the help; `flashfm.experiments.<command>.run` does it."""
-BEGINS_ANEW = {"autoscaling"}
-"""Commands that keep nothing of a stopped run."""
 GOES_ON = "what was done is kept in {}, and the same command goes on"
 QUICK = {"generated": 4, "shared": 1, "repeated": 2}
 
@@ -133,12 +135,7 @@ def _simple(name: str, module: str, line: str) -> None:
     """A command that calls `flashfm.experiments.<module>.run`."""
 
     def command(
-        out: Path = typer.Option(
-            Path("out") / name,
-            help="Folder for the model."
-            if name in BEGINS_ANEW
-            else "Folder for what the run keeps; a stopped one goes on.",
-        ),
+        out: Path = typer.Option(Path("out") / name, help="Folder for what the run keeps; a stopped one goes on."),
         results: Path = RESULTS,
         quick: bool = QUICK_OPTION,
         as_json: bool = AS_JSON,
@@ -146,8 +143,7 @@ def _simple(name: str, module: str, line: str) -> None:
         _check_folders(out=out, results=results)
         run = importlib.import_module(f"flashfm.experiments.{module}").run
         folder = out / "quick" if quick else out
-        resumed = nullcontext() if name in BEGINS_ANEW else kept(GOES_ON.format(out))
-        with resumed, _threads(), progress_bar(name, quiet=as_json) as on_step:
+        with kept(GOES_ON.format(out)), _threads(), progress_bar(name, quiet=as_json) as on_step:
             path = run(folder, results, quick=quick, on_step=on_step)
         _say(path, as_json=as_json)
 

@@ -21,12 +21,13 @@ from flashfm.baselines.scaling import GRIDS, tune
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import results, scaling
 from flashfm.experiments.results import Row
-from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, hidden, judge
+from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, judge
 from flashfm.models.ddpg import Ddpg
 from flashfm.pretraining import identification
 from flashfm.pretraining.autoscaling import collect
 from flashfm.pretraining.identification import IdentificationConfig
 from flashfm.pretraining.reinforcement import AgentConfig, train
+from flashfm.tasks.autoscaling.hidden import Hidden
 from flashfm.tasks.autoscaling.interface import Actions
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
 from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
@@ -147,15 +148,17 @@ def _seed(
     on_part(1)
     alone = shared.kept
     lived = collect(simulator(2), alone, config.lived, 0.1, seed, (ALPHA, ALPHA))
-    encoder = identification.fit(lived, config.identification, seed=seed)
+    told_of = Hidden.like(train_on)
+    hidden = torch.from_numpy(told_of.of(train_on))
+    encoder = identification.fit(lived, hidden, config.identification, seed=seed)
     knowing = train(simulator(3), config.agent, seed=seed, variants=identification.variants(encoder, lived))
     warm = collect(test_on.simulator(actions=ACTIONS, seed=10 * seed + 4), alone, 3, 0.1, seed, (ALPHA, ALPHA))
     with torch.no_grad():
         one, three = encoder(warm[:, :1]), encoder(warm)
     arms |= {ONE: judged(knowing, one), THREE: judged(knowing, three), WRONG: judged(knowing, three.roll(1, 0))}
     on_part(2)
-    told = train(simulator(5), config.agent, seed=seed, variants=hidden(train_on, train_on)[None])
-    return arms | {PRIVILEGED: judged(told, hidden(test_on, train_on))}
+    told = train(simulator(5), config.agent, seed=seed, variants=hidden[None])
+    return arms | {PRIVILEGED: judged(told, torch.from_numpy(told_of.of(test_on)))}
 
 
 def _fixed(name: str, train_on: Scenario, test_on: Scenario) -> tuple[Judged, dict[str, object]]:

@@ -1,12 +1,13 @@
 """Pretrains the agent that ships with the package, and judges it on pairs that it never saw, at several trade-offs.
 
-Enters: the default scenario. Leaves: the model's folder with its card, and `autoscaling.json`.
+Enters: the default scenario. Leaves: the model's folder with its card, and `autoscaling.json`. A stopped run goes on
+from its checkpoints.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +17,20 @@ import numpy as np
 import torch
 
 from flashfm.adapt.agent import FlashAgent
+from flashfm.artifact.card import CardData, render
 from flashfm.experiments import results
 from flashfm.experiments.scaling import EPISODES, METRICS, Act, Judged, cells, judge
+from flashfm.measurements.machine import describe
 from flashfm.models.agent import AgentModel
+from flashfm.models.agent_state import KIND
 from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
+from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
 from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
 
 ALPHAS = (0.3, 0.5, 0.7)
 NAME = "autoscaling"
+CHECKPOINTS = "checkpoints"
 ARMS = ("without embedding", "after 1 warm-up", "after 3 warm-ups")
 
 
@@ -58,7 +64,7 @@ def run(
     """Pretrain, judge, save.
 
     Args:
-        out: the model is written to its folder `autoscaling`.
+        out: the model is written to its folder `autoscaling`; checkpoints are in another one until the run has ended.
         folder: of the result file.
         quick: a small model.
         on_step: told of progress.
@@ -66,41 +72,84 @@ def run(
 
     Returns:
         The result file.
+
+    Raises:
+        ArtifactError: the checkpoints are damaged, or of another run.
     """
     config = config or ShippedConfig.of(quick=quick)
     train_on, test_on = split(default(config.seed))
     train_on, test_on = train_on.take(np.arange(config.training)), test_on.take(np.arange(config.tested))
-    begun = time.perf_counter()
-    model = pretrain(train_on, config.pretraining, seed=config.seed, on_step=on_step)
-    seconds = time.perf_counter() - begun
-    low, high = config.pretraining.agent.alpha
-    rows, kinds = [], []
-    for alpha in ALPHAS:
-        warm = collect(
-            test_on.simulator(actions=model.actions, seed=31), model.shared, 3, 0.1, config.seed, (alpha, alpha)
+    path, command = folder / "autoscaling.json", "flashfm reproduce autoscaling" + (" --quick" if quick else "")
+    with Checkpoints(out / CHECKPOINTS) as checkpoints:
+        model = pretrain(train_on, config.pretraining, seed=config.seed, on_step=on_step, checkpoints=checkpoints)
+        seconds = checkpoints.seconds
+        rows, kinds = _judge(model, test_on, config.seed, seconds)
+        low, high = config.pretraining.agent.alpha
+        results.write(
+            path,
+            command=command,
+            protocol=(
+                f"one model, alpha from {low} to {high} in pretraining; {len(test_on)} unseen applications, {EPISODES}"
+                " episodes each; warm-up episodes by the model's own policy without embedding"
+            ),
+            seeds=[config.seed],
+            rows=rows,
+            more={"pretraining_pairs": len(train_on), "pretraining_seconds": seconds, "by_kind": kinds},
+            markdown_of=_page,
         )
+        FlashAgent(model, _card(path, model)).save_pretrained(out / NAME)
+        checkpoints.remove()
+    return path
+
+
+def card(
+    name: str, model: AgentModel, *, pairs: int, seed: int, seconds: float, command: str, commit: str = ""
+) -> CardData:
+    """What is known of a pretrained agent without judging it.
+
+    Args:
+        name: of the model.
+        model: the agent.
+        pairs: that it was pretrained on.
+        seed: of its pretraining.
+        seconds: that this took.
+        command: what to type to get it again.
+        commit: of the source.
+    """
+    return CardData(
+        name,
+        KIND,
+        "Sets replicas, CPU and memory of a replicated application every 30 seconds, and knows an application after one"
+        f" to three warm-up episodes. Pretrained on {pairs} generated applications in drawn environments.",
+        intended_use="Simulation and research: `flashfm/Autoscaling-v0` of Gymnasium, and `flashfm simulate`.",
+        command=command,
+        commit=commit,
+        date=datetime.datetime.now(datetime.UTC).date(),
+        machine={**describe(), "seed": seed},
+        seconds=round(seconds, 1),
+        limits=(
+            f"Actions are `{model.actions}`; alpha, the weight of the SLO, is an input.",
+            "It has met simulated applications only.",
+            "It has no guard of its own: it is no controller for a cluster as it is.",
+        ),
+    )
+
+
+def _judge(
+    model: AgentModel, test_on: Scenario, seed: int, seconds: float
+) -> tuple[list[results.Row], list[dict[str, Any]]]:
+    """Scores at all trade-offs, and by kind at the middle one."""
+    rows: list[results.Row] = []
+    kinds: list[dict[str, Any]] = []
+    for alpha in ALPHAS:
+        warm = collect(test_on.simulator(actions=model.actions, seed=31), model.shared, 3, 0.1, seed, (alpha, alpha))
         embedded: list[Any] = [None, model.embed(warm[:, :1]), model.embed(warm)]
         for name, embedding in zip(ARMS, embedded, strict=True):
             judged = judge(test_on, _acts(model, embedding), alpha=alpha, actions=model.actions)
             rows += _rows(f"alpha {alpha}", name, judged, seconds)
             if alpha == ALPHAS[1] and name == ARMS[1]:
                 kinds = _kinds(test_on, judged)
-    path = folder / "autoscaling.json"
-    command = "flashfm reproduce autoscaling" + (" --quick" if quick else "")
-    results.write(
-        path,
-        command=command,
-        protocol=(
-            f"one model, alpha from {low} to {high} in pretraining; {len(test_on)} unseen applications, {EPISODES}"
-            " episodes each; warm-up episodes by the model's own policy without embedding"
-        ),
-        seeds=[config.seed],
-        rows=rows,
-        more={"pretraining_pairs": len(train_on), "pretraining_seconds": seconds, "by_kind": kinds},
-        markdown_of=_page,
-    )
-    FlashAgent(model, _card(path)).save_pretrained(out / NAME)
-    return path
+    return rows, kinds
 
 
 def _acts(model: AgentModel, embedding: torch.Tensor | None) -> Act:
@@ -159,17 +208,16 @@ def _page(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _card(path: Path) -> str:
-    """The model card."""
+def _card(path: Path, model: AgentModel) -> str:
+    """The model card, with the scores of the result file."""
     content = json.loads(path.read_text())
-    return f"""# autoscaling
-
-An agent that sets replicas, CPU and memory of a replicated application every 30 seconds, for simulated applications and
-for research. Pretrained on {content["pretraining_pairs"]} generated applications in drawn environments in
-{content["pretraining_seconds"]:.0f} s, by `{content["command"]}` at commit {content["commit"]}.
-
-- Actions are `targets`, observations those of `flashfm/Autoscaling-v0`; alpha, the weight of the SLO, is an input.
-- It has met simulated applications only. It has no guard of its own: it is no controller for a cluster as it is.
-- {content["protocol"]}.
-
-{_page(path)}"""
+    known = card(
+        NAME,
+        model,
+        pairs=content["pretraining_pairs"],
+        seed=content["seeds"][0],
+        seconds=content["pretraining_seconds"],
+        command=content["command"],
+        commit=content["commit"],
+    )
+    return render(replace(known, protocol=f"{content['protocol']}.")) + "\n" + _page(path)

@@ -1,4 +1,4 @@
-"""What all experiments on autoscaling share: how an autoscaler is judged, and what the privileged arm is shown.
+"""What all experiments on autoscaling share: how an autoscaler is judged.
 
 Enters: a scenario and an autoscaler. Leaves: means over episodes for each pair, under loads and chance that are the
 same for all autoscalers.
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.interface import Actions, violated
-from flashfm.tasks.autoscaling.loads import CLOCK_STEPS
 from flashfm.tasks.autoscaling.parameters import STEP_S
 from flashfm.tasks.autoscaling.scenario import Scenario
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Stepped
@@ -128,30 +127,3 @@ def agent_acts(agent: Ddpg, embedding: Float[Tensor, "pair embed"] | None, episo
         return simulator.step(agent.act(observation[None], shown[None], kept=True)[0])
 
     return act
-
-
-def hidden(scenario: Scenario, like: Scenario) -> Float[Tensor, "pair value"]:
-    """All that a state does not show, standardised: what the privileged arm has in place of an embedding.
-
-    Args:
-        scenario: the pairs.
-        like: training pairs, whose means and deviations are taken.
-    """
-    values, usual = _values(scenario), _values(like)
-    scale = usual.std(axis=0)
-    live = scale > 1e-6
-    standardised = np.clip((values - usual.mean(axis=0))[:, live] / scale[live], -3, 3)
-    return torch.from_numpy(standardised.astype(np.float32))
-
-
-def _values(scenario: Scenario) -> Float[np.ndarray, "pair value"]:
-    p, load = scenario.params, scenario.loads
-    plain = {"memory_noise", "restarts", "neighbours"}
-    columns = [getattr(p, f.name) if f.name in plain else np.log(getattr(p, f.name) + 1e-4) for f in fields(p)]
-    phase = 2 * np.pi * load.job_phase / CLOCK_STEPS
-    alone = p.tail * (p.cpu_s / p.node_speed + p.wait_s)
-    columns += [np.log(p.slo_s / alone), np.log(scenario.capacity_per_s * p.cpu_s)]
-    columns += [load.wave, load.noise_sd, load.noise_memory, np.log(load.burst_chance), load.burst_size]
-    columns += [load.burst_decay, load.job_size, load.job_steps, np.sin(phase), np.cos(phase)]
-    columns.append(np.log(load.mean_per_s * p.cpu_s))
-    return np.stack(columns, axis=-1)

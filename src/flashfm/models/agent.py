@@ -1,18 +1,21 @@
 """The pretrained autoscaling agent: an encoder of trajectories, and two policies, one of them shown embeddings.
 
-Enters: observations, and trajectories of a pair. Leaves: actions. A pair that has no trajectory yet is served by the
-policy that was trained without embeddings; a wrong embedding would be worse than none.
+Enters: observations, and trajectories of a pair. Leaves: actions. A pair that has no trajectory yet, or whose
+embedding lies far from those of pretraining, is served by the policy that was trained without embeddings; a wrong
+embedding would be worse than none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from flashfm.models.ddpg import Ddpg, Network
+from flashfm.models.novelty import NoveltyModel
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.tasks.autoscaling.interface import Actions
 
@@ -25,7 +28,11 @@ class AgentModel:
     """Policy of pairs without an embedding."""
     conditioned: Network
     """Policy of pairs with one, which is appended to the observation, with a 1."""
+    critic: Network
+    """What the actions of `conditioned` are worth; fine-tuning goes on from it."""
     encoder: TrajectoryEncoder
+    novelty: NoveltyModel
+    """Embeddings of the pretraining pairs, and how far from them pairs of their kind lie."""
     actions: Actions
     """What the policies' actions mean."""
 
@@ -34,6 +41,15 @@ class AgentModel:
         """Embed pairs by some of their episodes, as `replay.tokens`."""
         embedding: Tensor = self.encoder(trajectories)
         return embedding
+
+    def p_value(self, embedding: Float[Tensor, "env embed"], several: int) -> Float[np.ndarray, " env"]:
+        """Share of pairs like those of pretraining whose embeddings lie at least as far out; in (0, 1].
+
+        Args:
+            embedding: of pairs.
+            several: episodes that each was made of, at least 1.
+        """
+        return self.novelty.p_value(self.novelty.distance(embedding.double().numpy()), several)
 
     @torch.no_grad()
     def act(

@@ -19,6 +19,7 @@ from flashfm.errors import ArtifactError, FlashError
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import DdpgConfig, Network
 from flashfm.models.meta_learner import MetaLearnerConfig
+from flashfm.models.novelty import NoveltyModel
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions
 
@@ -27,7 +28,8 @@ Array = Shaped[np.ndarray, "..."]
 KIND = "autoscaling"
 TOKEN = 2 * len(OBSERVATION) + len(ACTION) + 1
 """Width of a step of a trajectory: state, action, reward, next state."""
-_PARTS = ("shared", "conditioned", "encoder")
+_PARTS = ("shared", "conditioned", "critic", "encoder")
+_NOVELTY = tuple(field.name for field in dataclasses.fields(NoveltyModel))
 _MOST = 4096
 """Widest layer that is built from a file."""
 
@@ -38,14 +40,14 @@ def to_state(model: AgentModel) -> tuple[dict[str, Any], dict[str, Array]]:
         "actions": model.actions,
         "observation": list(OBSERVATION),
         "encoder": dataclasses.asdict(model.encoder.meta.config),
-        **{name: _shape(getattr(model, name)) for name in ("shared", "conditioned")},
+        **{name: _shape(getattr(model, name)) for name in _PARTS[:3]},
     }
     tensors = {
         f"{part}.{name}": np.ascontiguousarray(value.detach().numpy())
         for part in _PARTS
         for name, value in getattr(model, part).state_dict().items()
     }
-    return config, tensors
+    return config, tensors | {f"novelty.{name}": getattr(model.novelty, name) for name in _NOVELTY}
 
 
 def from_state(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> AgentModel:
@@ -62,9 +64,11 @@ def from_state(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Agent
         meta = MetaLearnerConfig(**config["encoder"])
         if max(meta.hidden, meta.embed, meta.layers) > _MOST:
             raise _damaged("its encoder is too wide")
+        read = len(OBSERVATION) + meta.embed + 1
         parts: dict[str, nn.Module] = {
-            "shared": _network(config["shared"], len(OBSERVATION)),
-            "conditioned": _network(config["conditioned"], len(OBSERVATION) + meta.embed + 1),
+            "shared": _network(config["shared"], len(OBSERVATION), len(ACTION), bounded=True),
+            "conditioned": _network(config["conditioned"], read, len(ACTION), bounded=True),
+            "critic": _network(config["critic"], read + len(ACTION), 1, bounded=False),
             "encoder": TrajectoryEncoder(TOKEN, meta),
         }
         for part, module in parts.items():
@@ -74,7 +78,8 @@ def from_state(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Agent
                 raise _damaged(f"tensor {odd!r:.80} is {own[odd].dtype}, expected float32")
             module.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(a.copy()) for name, a in own.items()})
             module.eval().requires_grad_(False)
-        model = AgentModel(**parts, actions=config["actions"])  # type: ignore[arg-type]
+        novelty = _novelty({name: tensors[f"novelty.{name}"] for name in _NOVELTY}, meta.embed)
+        model = AgentModel(**parts, novelty=novelty, actions=config["actions"])  # type: ignore[arg-type]
         again, arrays = to_state(model)
     except ArtifactError:
         raise
@@ -90,11 +95,26 @@ def _shape(network: Network) -> dict[str, Any]:
     return {"hidden": [int(weight.shape[-1]) for weight in network.weights][:-1], "normalise": network.normalise}
 
 
-def _network(shape: Mapping[str, Any], inputs: int) -> Network:
+def _novelty(arrays: dict[str, Array], embed: int) -> NoveltyModel:
+    shapes = {"reference": (len(arrays["reference"]), embed), "pair": (len(arrays["reference"]),)}
+    for name, shape in (shapes | {"whiten": (embed, embed)}).items():
+        if arrays[name].shape != shape:
+            raise _damaged(f"tensor 'novelty.{name}' has shape {arrays[name].shape}, expected {shape}")
+    held = arrays["held"]
+    if not shapes["pair"][0] or held.ndim != 2 or not held.size:
+        raise _damaged("its novelty part does not fit")
+    for name, array in arrays.items():
+        kind = np.int64 if name == "pair" else np.float64
+        if array.dtype != kind or not np.isfinite(array).all():
+            raise _damaged(f"tensor 'novelty.{name}' is {array.dtype}, expected finite {kind.__name__}")
+    return NoveltyModel(**arrays)
+
+
+def _network(shape: Mapping[str, Any], inputs: int, outputs: int, *, bounded: bool) -> Network:
     hidden = tuple(shape["hidden"])
     if not 1 <= len(hidden) <= 8 or not all(type(width) is int and 1 <= width <= _MOST for width in hidden):
         raise _damaged(f"hidden layers {shape['hidden']!r:.60}")
-    return Network(1, inputs, len(ACTION), DdpgConfig(hidden=hidden, normalise=shape["normalise"]), bounded=True)
+    return Network(1, inputs, outputs, DdpgConfig(hidden=hidden, normalise=shape["normalise"]), bounded=bounded)
 
 
 def _damaged(what: str) -> ArtifactError:

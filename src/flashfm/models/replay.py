@@ -5,6 +5,8 @@ Enters: observations, actions and rewards as they happen. Leaves: tensors. The o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -39,6 +41,16 @@ class Replay:
         self.action[self._slot, self._step], self.reward[self._slot, self._step] = action, reward
         self._step += 1
         self.state[self._slot, self._step] = after
+
+    def newest(self) -> dict[str, Tensor]:
+        """The tensors of the episode that was begun last."""
+        return {"state": self.state[self._slot], "action": self.action[self._slot], "reward": self.reward[self._slot]}
+
+    def put(self, episode: Mapping[str, Tensor]) -> None:
+        """Add a whole episode that `newest` gave."""
+        self._begun, self._step = self._begun + 1, self.action.shape[1]
+        for name, kept in self.newest().items():
+            kept.copy_(episode[name])
 
     def draw(
         self, env: Int[Tensor, "agent transition"], generator: torch.Generator, steps: int = 1, discount: float = 1.0

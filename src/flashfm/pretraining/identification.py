@@ -1,8 +1,8 @@
-"""Trains the trajectory encoder by itself: from some episodes of a pair, tell what happens in another one.
+"""Trains the trajectory encoder by itself: from some episodes of a pair, tell what its observations do not show.
 
-Enters: trajectories of many pairs under one policy. Leaves: an encoder whose embeddings hold what the state of a single
-step does not show, because that is what helps to foresee the next one. The agent has no part in it, so its embeddings
-are computed once and cached.
+Enters: trajectories of many simulated pairs under one policy, and the hidden values of these pairs, which are known
+where they were drawn. Leaves: an encoder whose embeddings hold what of that can be found out. The agent has no part in
+it, so its embeddings are computed once and cached.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.trajectories import SET, TrajectoryEncoder
-from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,12 @@ class IdentificationConfig:
     """Episodes that an embedding is made of, 1 to this many."""
     read: int = 60
     """Steps read of each episode: drawn for a set, a run of them for a sequence."""
-    asked: int = 16
-    """Steps of another episode that are to be told."""
     learning_rate: float = 1e-3
-    decoder: int = 128
-    """Width of the decoder's hidden layer."""
 
 
 def fit(
     trajectories: Float[Tensor, "env trajectory step token"],
+    hidden: Float[Tensor, "env value"],
     config: IdentificationConfig | None = None,
     *,
     seed: int,
@@ -48,7 +44,8 @@ def fit(
     """Train an encoder, and standardise its embeddings over these pairs.
 
     Args:
-        trajectories: at least two episodes of each pair, as `replay.tokens`.
+        trajectories: episodes of each pair, as `replay.tokens`.
+        hidden: of each pair, standardised, as `tasks.autoscaling.hidden`.
         config: settings.
         seed: of weights and draws.
         on_step: told of progress.
@@ -56,30 +53,23 @@ def fit(
     config = config or IdentificationConfig()
     generator = torch.Generator().manual_seed(seed)
     envs, episodes, length, token = trajectories.shape
-    told = len(OBSERVATION) + len(ACTION)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = TrajectoryEncoder(token, config.meta)
-        decoder = nn.Sequential(
-            nn.Linear(told + config.meta.embed, config.decoder), nn.ReLU(), nn.Linear(config.decoder, token - told)
-        )
-        optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], config.learning_rate)
-        for done in range(config.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * max(0.02, 1 - done / config.steps)
-            env = torch.randint(envs, (config.tasks,), generator=generator)
-            order = torch.randperm(episodes, generator=generator)
-            several = int(torch.randint(1, min(config.most_trajectories, episodes - 1) + 1, (1,), generator=generator))
-            seen = trajectories[env][:, order[:several]][:, :, _some(length, config, generator)]
-            asked = torch.randint(length, (config.asked,), generator=generator)
-            other = trajectories[env][:, order[-1]][:, asked]
-            embedding = encoder(seen)[:, None].expand(-1, config.asked, -1)
-            predicted = decoder(torch.cat([other[..., :told], embedding], dim=-1))
-            loss = (predicted - other[..., told:]).pow(2).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            on_step(done + 1, config.steps)
+        head = nn.Linear(config.meta.embed, hidden.shape[1])
+    optimiser = torch.optim.Adam([*encoder.parameters(), *head.parameters()], config.learning_rate)
+    for done in range(config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * max(0.02, 1 - done / config.steps)
+        env = torch.randint(envs, (config.tasks,), generator=generator)
+        order = torch.randperm(episodes, generator=generator)
+        several = int(torch.randint(1, min(config.most_trajectories, episodes) + 1, (1,), generator=generator))
+        seen = trajectories[env][:, order[:several]][:, :, _some(length, config, generator)]
+        loss = (head(encoder(seen)) - hidden[env]).pow(2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        on_step(done + 1, config.steps)
     with torch.no_grad():
         encoder.eval()
         encoder.standardise(encoder(trajectories[:, :1]))

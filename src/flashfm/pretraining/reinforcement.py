@@ -1,6 +1,8 @@
 """Reinforcement learning of autoscaling agents: one shared over all pairs, or one for each.
 
-Enters: a simulator of the pairs to train on, and embeddings of them, where there are any. Leaves: a trained agent.
+Enters: a simulator of the pairs to train on, and embeddings of them, where there are any. Leaves: a trained agent. What
+chance does in an episode follows from seeds and the number of the episode, so that a run that was killed goes on from
+its agent and its last episodes as if nothing had been.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from torch import Tensor
 
 from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig
 from flashfm.models.replay import Replay
+from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
-from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
+from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, seed_of
 
 OnStep = Callable[[int, int], object]
 """Told of the episodes that are done and of all of them."""
@@ -61,6 +64,8 @@ def train(
     variants: Float[Tensor, "variant env embed"] | None = None,
     start: Ddpg | None = None,
     on_step: OnStep = lambda *_: None,
+    checkpoints: Checkpoints | None = None,
+    name: str = "agent",
 ) -> Ddpg:
     """Train by DDPG on all pairs of a simulator at once.
 
@@ -72,8 +77,14 @@ def train(
         variants: embeddings of each pair, of which each episode takes one at random; None for an agent without any.
         start: an agent to go on from, which is changed; None begins anew.
         on_step: told of progress.
+        checkpoints: training goes on from what is kept there under `name`, and is kept after each episode.
+        name: of this training among the checkpoints of a run.
+
+    Raises:
+        ArtifactError: the checkpoints are damaged.
+        DataError: a checkpoint cannot be written.
     """
-    generator = torch.Generator().manual_seed(seed)
+    checkpoints, generator = checkpoints or Checkpoints(), torch.Generator()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         embed = 0 if variants is None else variants.shape[-1] + 1
@@ -81,14 +92,17 @@ def train(
     envs, each = len(simulator), len(simulator) // agents
     replay = Replay(config.kept_episodes, EPISODE_STEPS, envs, len(OBSERVATION), len(ACTION))
     first_of = each * torch.arange(agents)[:, None]
-    shown = torch.zeros(config.kept_episodes, envs, embed)
     random = config.random_episodes if start is None else 0
-    for episode in range(config.episodes):
+    done = _go_on(checkpoints, name, agent, replay, config)
+    if done:
+        on_step(done, config.episodes)
+    for episode in range(done, config.episodes):
+        generator.manual_seed(seed_of(seed, episode, 1))  # 1, since the simulator may have the same seed
+        agent.slow_down(_share(config, episode))
         low, high = config.alpha
         simulator.alpha = low + (high - low) * torch.rand(envs, generator=generator)
         embedding = _shown(variants, envs, config.without, generator)
-        shown[episode % config.kept_episodes] = embedding
-        state = simulator.reset()
+        state = simulator.reset(episode)
         replay.begin(state)
         noise = _noise(config, episode)
         of_env = 1.5 * noise * torch.rand(envs, 1, generator=generator)
@@ -114,7 +128,7 @@ def train(
                         env, generator, config.ddpg.returns, config.ddpg.discount
                     )
                     agent.learn(Batch(before, acted, rewarded, after, embedding[env]))
-        agent.slow_down(_share(config, episode + 1))
+        _keep(checkpoints, name, agent, replay, config, episode + 1)
         on_step(episode + 1, config.episodes)
     return agent
 
@@ -143,3 +157,52 @@ def _noise(config: AgentConfig, episode: int) -> float:
 def _share(config: AgentConfig, done: int) -> float:
     past = max(0.0, done / config.episodes - config.slow_from) / (1 - config.slow_from)
     return max(config.slowest, 1 - past)
+
+
+_NETWORKS = ("actor", "critic", "target_actor", "target_critic", "kept")
+
+
+def _keep(checkpoints: Checkpoints, name: str, agent: Ddpg, replay: Replay, config: AgentConfig, done: int) -> None:
+    """Keep the agent and its newest episode, and no more of the older ones than the replay buffer has."""
+    parts, ended = {f"{name}-agent": _tensors(agent) | {"done": torch.tensor(done)}}, done == config.episodes
+    if not ended:
+        parts[f"{name}-episode-{done}"] = replay.newest()
+    gone = range(1, done) if ended else [done - config.kept_episodes]
+    checkpoints.write(parts, forget=[f"{name}-episode-{number}" for number in gone])
+
+
+def _go_on(checkpoints: Checkpoints, name: str, agent: Ddpg, replay: Replay, config: AgentConfig) -> int:
+    """Put agent and replay buffer where they were kept last; gives the number of episodes that are done."""
+    if f"{name}-agent" not in checkpoints:
+        return 0
+    found = checkpoints[f"{name}-agent"]
+    with checkpoints.fitting(name):
+        done = int(found.pop("done"))
+        _restore(agent, found)
+        kept = range(max(1, done - config.kept_episodes + 1), done + 1)
+        for number in kept if done < config.episodes else ():
+            replay.put(checkpoints[f"{name}-episode-{number}"])
+    return done
+
+
+def _tensors(agent: Ddpg) -> dict[str, Tensor]:
+    """Weights and what the optimisers remember; learning rates follow from the number of the episode."""
+    found = {f"{part}.{key}": value for part in _NETWORKS for key, value in getattr(agent, part).state_dict().items()}
+    for i, optimiser in enumerate(agent._optimisers):
+        for weight, remembered in optimiser.state_dict()["state"].items():
+            found |= {f"adam.{i}.{weight}.{key}": value for key, value in remembered.items()}
+    return found
+
+
+def _restore(agent: Ddpg, tensors: dict[str, Tensor]) -> None:
+    """Inverse of `_tensors`."""
+    for part in _NETWORKS:
+        own = {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
+        getattr(agent, part).load_state_dict(own)
+    for i, optimiser in enumerate(agent._optimisers):
+        remembered: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"adam.{i}."):
+                _, _, weight, what = key.split(".")
+                remembered.setdefault(int(weight), {})[what] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": remembered})

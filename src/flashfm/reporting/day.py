@@ -6,6 +6,7 @@ Enters: values of each step. Leaves: a PNG or SVG file.
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from flashfm.reporting.style import GREY, INK, PALETTE, decade_ticks, footnote, 
 Steps = Float[np.ndarray, " step"]
 PANELS = {"replicas": "replicas", "cores": "cores reserved", "memory_gib": "GiB reserved", "p99_s": "p99 in s"}
 
+NOTE_WIDTH = 150
+"""Characters of a line of small print."""
+
 
 @styled()
 def day_panels(
@@ -28,6 +32,7 @@ def day_panels(
     *,
     title: str,
     step_s: float,
+    known_from: int | None = None,
     note: str = "",
 ) -> Path:
     """Draw the load, and below it what each arm did, in panels above each other.
@@ -39,6 +44,7 @@ def day_panels(
         path: `.png` or `.svg`.
         title: of the picture.
         step_s: seconds of a step.
+        known_from: step from which on the first arm knows the application, which is marked; None where it never does.
         note: small print.
 
     Returns:
@@ -69,12 +75,18 @@ def day_panels(
         else:
             axes.set_ylim(bottom=0)
     for axes in panels:
+        if known_from:
+            axes.axvline(known_from * step_s / 3600, color=GREY, linestyle=":", linewidth=1.5)
         grid(axes)
         axes.set_xlim(0, hours[-1])
+    if known_from:
+        words = f"from here on {next(iter(arms))} knows the application"
+        place = (known_from * step_s / 3600, 1.02)
+        panels[0].annotate(words, place, xycoords=("data", "axes fraction"), color=GREY, fontsize=12)
     panels[-1].set_xlabel("hours")
     lines, names = panels[1].get_legend_handles_labels()
     figure.legend(lines[::-1], names[::-1], loc="outside upper right", ncols=len(arms))
     figure.suptitle(title, x=0.01, ha="left", size=18)
     if note:
-        footnote(figure, note)
+        footnote(figure, "\n".join(textwrap.fill(line, NOTE_WIDTH) for line in note.splitlines()))
     return save(figure, path)

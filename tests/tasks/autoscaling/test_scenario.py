@@ -10,8 +10,8 @@ from flashfm.datasets.rate_trace import RateTrace
 from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.dynamics import Limits
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
-from flashfm.tasks.autoscaling.scenario import Scenario
-from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
+from flashfm.tasks.autoscaling.scenario import Kind, Scenario
+from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,24 @@ def test_a_seed_gives_the_same_episode(everything: Scenario, kind: str) -> None:
         found.append(total)
     assert found[0] == found[1] != found[2]
     assert simulator.t == EPISODE_STEPS
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_an_episode_with_a_number_owes_nothing_to_those_before(everything: Scenario, kind: Kind) -> None:
+    few = everything.take(np.arange(6))
+
+    def lived(simulator: Simulator, episode: int) -> np.ndarray:
+        seen = [simulator.reset(episode)]
+        seen += [simulator.step(0.5 * seen[-1][:, : len(ACTION)]).observation for _ in range(5)]
+        return np.stack([np.asarray(one) for one in seen])
+
+    one, other = few.simulator(seed=1, kind=kind), few.simulator(seed=1, kind=kind)
+    for episode in (0, 1):
+        lived(one, episode)
+    third = lived(one, 2)
+    np.testing.assert_array_equal(third, lived(other, 2))
+    assert not np.array_equal(third, lived(other, 3))
+    assert not np.array_equal(third, lived(few.simulator(seed=2, kind=kind), 2))
 
 
 def test_torch_simulators_are_float32(everything: Scenario) -> None:

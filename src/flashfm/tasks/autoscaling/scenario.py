@@ -82,7 +82,6 @@ class Scenario:
             steps: of an episode.
             device: of torch's arrays.
         """
-        rng = np.random.default_rng(seed)
 
         def array(values: np.ndarray) -> Any:
             if kind == "numpy":
@@ -91,8 +90,8 @@ class Scenario:
 
             return torch.from_numpy(values).to(device=device, dtype=torch.float32)
 
-        def make_load(_: Chance) -> Load:
-            rate, start = self.load(rng, steps)
+        def make_load(chance: Chance) -> Load:
+            rate, start = self.load(chance.loads, steps)
             return Load(array(rate), array(start))
 
         return Simulator(self.params.map(array), make_load, alpha=alpha, actions=actions, seed=seed)

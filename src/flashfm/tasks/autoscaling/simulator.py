@@ -24,6 +24,11 @@ EPISODE_STEPS = 100
 """Source: FLASH, table 5."""
 
 
+def seed_of(*numbers: int) -> int:
+    """A seed for each tuple of whole numbers, at least 0; what is drawn under different ones is unrelated."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
 class Chance:
     """Random numbers of a simulator, as arrays of its kind.
 
@@ -35,6 +40,8 @@ class Chance:
     def __init__(self, like: Any, seed: int) -> None:
         self._numpy = isinstance(like, np.ndarray)
         self._like = like
+        self.loads = np.random.default_rng(seed)
+        """What loads are drawn from."""
         if self._numpy:
             self._rng = np.random.default_rng(seed)
         else:
@@ -101,7 +108,7 @@ class Simulator:
     def __init__(
         self, params: Params, make_load: MakeLoad, *, alpha: Any = 0.5, actions: Actions = "limits", seed: int = 0
     ) -> None:
-        self.params, self.actions, self.alpha = params, actions, alpha
+        self.params, self.actions, self.alpha, self.seed = params, actions, alpha, seed
         self.chance = Chance(params.cpu_s, seed)
         self._make_load = make_load
         self.state: State
@@ -113,8 +120,15 @@ class Simulator:
     def __len__(self) -> int:
         return len(self.params)
 
-    def reset(self) -> Any:
-        """Begin an episode in limits and replicas that somebody chose without care; gives the first observation."""
+    def reset(self, episode: int | None = None) -> Any:
+        """Begin an episode in limits and replicas that somebody chose without care; gives the first observation.
+
+        Args:
+            episode: its number, at least 0, which with the simulator's seed decides all of its chance; None goes on
+                with the chance of the episode before.
+        """
+        if episode is not None:
+            self.chance = Chance(self.params.cpu_s, seed_of(self.seed, episode))
         xp, p = array_namespace(self.params.cpu_s), self.params
         self.load, self.t = self._make_load(self.chance), 0
         u = self.chance.uniform(len(p), 4)

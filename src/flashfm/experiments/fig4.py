@@ -1,0 +1,221 @@
+"""Figure 4: what agents lose on applications they have not met, and what it takes them to adapt.
+
+Enters: the default scenario and the pretrained agent. Leaves: `fig4.json` with the reward drop of every arm without
+adaptation, the episodes that transfer learning and FLASH take to reach the reward of agents that were trained on the
+very pair, and what that costs meanwhile; its tables, and a picture.
+
+Source: FLASH, section 3, figure 4.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flashfm.adapt.agent import FlashAgent
+from flashfm.baselines.scaling import GRIDS, Controller
+from flashfm.datasets.files import write_whole
+from flashfm.experiments import autoscaling, fig4_figures, fig4_page, fig4_parts, results
+from flashfm.experiments.adapting import LIVED, Arrays, Lived, OnStep, from_arrays
+from flashfm.experiments.fig4_figures import OTHER, Moved
+from flashfm.experiments.fig4_page import (
+    ADAPTED,
+    COLUMNS,
+    FIXED,
+    FLASH,
+    OWN,
+    PAPERS_OTHER,
+    PAPERS_OWN,
+    SHARED,
+    TRANSFER,
+    TUNING,
+)
+from flashfm.experiments.fig4_parts import ACTIONS, ALPHA, WARMUPS, Fig4Config, Part
+from flashfm.experiments.frontier import fingerprint
+from flashfm.experiments.guarded import Guarded
+from flashfm.experiments.scaling import EPISODES
+from flashfm.models.agent import AgentModel
+from flashfm.models.ddpg import Ddpg
+from flashfm.tasks.autoscaling.scenario import default, split
+
+
+def run(
+    out: Path,
+    folder: Path,
+    *,
+    quick: bool = False,
+    on_step: OnStep = lambda *_: None,
+    config: Fig4Config | None = None,
+    model: AgentModel | None = None,
+) -> Path:
+    """Train, move and judge agents, and write the result file, its tables and its picture.
+
+    Args:
+        out: what each part gave is kept here; a stopped run goes on there.
+        folder: of the result file.
+        quick: few pairs and short training.
+        on_step: told of progress, in episodes of training; a part without any counts for one.
+        config: settings, in place of those that `quick` chooses.
+        model: the pretrained agent; what ships with the package by default.
+
+    Returns:
+        The result file.
+    """
+    c = config or Fig4Config.of(quick=quick)
+    pretrained = model or FlashAgent.from_pretrained(autoscaling.NAME).model
+    train_on, test_on = split(default(0))
+    rng = np.random.default_rng(4)
+    unseen = test_on.take(np.sort(rng.choice(len(test_on), c.pairs, replace=False)))
+    train_on = train_on.take(rng.permutation(len(train_on)))
+    first, mark = f"converged-{c.seeds[0]}", f"{fingerprint(pretrained):08x}"
+    kept: dict[str, Part] = {}
+
+    def moved_from(part: str) -> Ddpg:
+        return from_arrays(kept[part].arrays, c.agent.ddpg)
+
+    def safe() -> Controller:
+        made: Controller = GRIDS["HPA + VPA"][0](**kept["fixed"].settings["HPA + VPA"])
+        return made
+
+    parts: dict[str, tuple[int, Callable[[OnStep], Part]]] = {
+        "fixed": (1, lambda _: fig4_parts.fixed(train_on.take(np.arange(c.controllers_on)), unseen)),
+        **{f"converged-{seed}": (c.agent.episodes, partial(fig4_parts.converged, unseen, c, seed)) for seed in c.seeds},
+        "moved": (1, lambda _: Part(fig4_parts.matrix(unseen, moved_from(first), ACTIONS))),
+        "paper": (
+            c.paper_agent.episodes,
+            lambda told: fig4_parts.papers(unseen.take(np.arange(c.paper_pairs)), c, told),
+        ),
+        "tuning": (
+            c.agent.episodes + len(c.grid.settings) * c.horizon,
+            lambda told: fig4_parts.tuning(train_on.take(np.arange(c.transfer_on)), c, told),
+        ),
+        "transfer": (
+            c.horizon,
+            lambda told: fig4_parts.moved_and_trained(unseen, moved_from(first), kept["tuning"].settings[0], c, told),
+        ),
+        f"pretrained-{mark}": (1, lambda _: fig4_parts.warmed(unseen, pretrained, c)),
+        f"guarded-{mark}": (c.tuned, lambda told: fig4_parts.gated(unseen, pretrained, safe, c, told)),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    done, total = 0, sum(weight for weight, _ in parts.values())
+    for name, (weight, make) in parts.items():
+        path, before = out / f"{name}.npz", done
+        if not path.exists():
+            _keep(path, make(lambda i, _, before=before: on_step(before + i, total)))  # type: ignore[misc]
+        kept[name] = _read(path)
+        done += weight
+        on_step(done, total)
+    kept |= {name.split("-")[0]: kept[name] for name in parts if name.endswith(mark)}
+
+    path = folder / "fig4.json"
+    results.write(
+        path,
+        command="flashfm reproduce fig4" + (" --quick" if quick else ""),
+        protocol=_protocol(c),
+        seeds=list(c.seeds),
+        rows=_rows(kept, c),
+        more=_more(kept, c),
+        markdown_of=fig4_page.page,
+    )
+    fig4_page.picture(path)
+    return path
+
+
+def _rows(kept: Mapping[str, Part], c: Fig4Config) -> list[results.Row]:
+    """Figures of every arm without adaptation, the mean over seeds of the converged one."""
+    found = []
+    moved, paper = kept["moved"].arrays, kept["paper"].arrays
+    for metric in COLUMNS:
+        arms = {OWN: _own(kept, metric, c)}
+        arms |= {OTHER: _off(moved[f"{OTHER}|{metric}"])}
+        arms |= {name: kept["fixed"].arrays[f"{name}|{metric}"] for name in FIXED}
+        arms |= {name: kept["pretrained"].arrays[f"{name}|{metric}"] for name in (SHARED, FLASH)}
+        arms |= {PAPERS_OWN: np.diag(paper[f"{OTHER}|{metric}"]), PAPERS_OTHER: _off(paper[f"{OTHER}|{metric}"])}
+        for name, of in arms.items():
+            pairs = c.paper_pairs if name in (PAPERS_OWN, PAPERS_OTHER) else c.pairs
+            spread = (float(of.mean()), float(np.median(of)), float(of.std()))
+            found.append(results.Row("without adaptation", name, metric, *spread, pairs, of.size * EPISODES))
+    return found
+
+
+def _more(kept: Mapping[str, Part], c: Fig4Config) -> dict[str, Any]:
+    own = {metric: _own(kept, metric, c) for metric in ("reward", "violations", "cpu_use")}
+    fixed, pretrained, paper = (kept[name].arrays for name in ("fixed", "pretrained", "paper"))
+    arms = {name: fixed[f"{name}|reward"] for name in FIXED}
+    arms |= {name: pretrained[f"{name}|reward"] for name in (SHARED, FLASH)}
+    tests = fig4_figures.ab_tests(c.pairs, c.tests, c.others, c.seeds[0])
+    dropped = fig4_figures.drops(own["reward"], kept["moved"].arrays[f"{OTHER}|reward"], arms, tests)
+    theirs: Moved = paper[f"{OTHER}|reward"]
+    again = fig4_figures.ab_tests(c.paper_pairs, c.tests, c.others, c.seeds[0])
+    dropped += [one | {"method": PAPERS_OTHER} for one in fig4_figures.drops(np.diag(theirs), theirs, {}, again)]
+
+    judged = {name: kept[name].arrays["judged"] for name in ("transfer", "pretrained", "guarded")}
+    lived = {name: _lived("lived", kept[name].arrays) for name in judged}
+    adapting = {
+        TRANSFER: (judged["transfer"], lived["transfer"], 0),
+        ADAPTED: (judged["pretrained"], lived["pretrained"], 1),
+        TUNING: (judged["guarded"], lived["guarded"], 1),
+    }
+    gated = kept["guarded"].arrays
+    of = Guarded(gated["judged"], lived["guarded"], _lived("safe", gated), gated["served"])
+    curves = {seed: kept[f"converged-{seed}"].arrays["curve"] for seed in c.seeds}
+    last = np.stack([curve[-1] for curve in curves.values()])
+    return {
+        "drops": dropped,
+        "converged": {
+            "episodes": fig4_parts.curve_at(c.agent),
+            "curves": {str(seed): curve.mean(axis=1).tolist() for seed, curve in curves.items()},
+            "spread": float((np.ptp(last, axis=0) / own["reward"]).mean()) if len(last) > 1 else None,
+        },
+        "adaptation": fig4_figures.adaptation(adapting, own, c.horizon),
+        "guard": fig4_figures.guard(of, c.gate.allowance),
+        "curves": {name: rewards.mean(axis=1).tolist() for name, (rewards, _, _) in adapting.items()},
+        "levels": {"converged": float(own["reward"].mean()), "HPA + VPA": float(arms["HPA + VPA"].mean())},
+        "controllers": kept["fixed"].settings,
+        "transfer_tried": kept["tuning"].settings,
+    }
+
+
+def _protocol(c: Fig4Config) -> str:
+    return (
+        f"{c.pairs} unseen applications, {EPISODES} episodes each, alpha {ALPHA}; the same loads and chance for all"
+        f" arms; converged: mean over {len(c.seeds)} agents of the very pair, trained {c.agent.episodes} episodes in"
+        f" {c.envs} environments at once; drops: every agent on every other pair, and {c.tests} tests of one agent and"
+        f" up to {c.others} other pairs; as in the paper: its networks, noise, learning rates and actions, on"
+        f" {c.paper_pairs} of the pairs; adapting: one environment a pair, judged after every episode without noise;"
+        " transfer: the agent of a random other pair, trained on with the best of"
+        f" {2 * len(c.grid.settings)} settings on {c.transfer_on} training pairs; FLASH: after 1 to {WARMUPS} warm-up"
+        f" episodes, at least 1 counts; a pair that never gets there counts with {c.horizon}; controllers tuned by"
+        " reward on training pairs; intervals: bootstrap over pairs, 95 %, for one pretrained agent"
+    )
+
+
+def _own(kept: Mapping[str, Part], metric: str, c: Fig4Config) -> np.ndarray:
+    mean: np.ndarray = np.mean([kept[f"converged-{seed}"].arrays[f"{OWN}|{metric}"] for seed in c.seeds], axis=0)
+    return mean
+
+
+def _off(matrix: Moved) -> np.ndarray:
+    """What is not on the diagonal."""
+    found: np.ndarray = matrix[~np.eye(len(matrix), dtype=bool)]
+    return found
+
+
+def _lived(name: str, arrays: Arrays) -> Lived:
+    return {metric: arrays[f"{name}|{metric}"] for metric in LIVED}
+
+
+def _keep(path: Path, part: Part) -> None:
+    arrays: dict[str, Any] = part.arrays | {"settings": np.array(json.dumps(part.settings))}
+    write_whole(path, lambda file: np.savez(file, **arrays))
+
+
+def _read(path: Path) -> Part:
+    arrays = results.read_arrays(path)
+    settings = json.loads(str(arrays.pop("settings")))
+    return Part(arrays, settings)
