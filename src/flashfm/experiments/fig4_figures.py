@@ -30,9 +30,9 @@ Moved = Float[np.ndarray, "agent pair"]
 """Reward of the agent of each pair on each pair."""
 
 
-def drop(rewards: Float[np.ndarray, "*_ pair"], converged: PerPair) -> Float[np.ndarray, "*_ pair"]:
+def drop(rewards: Float[np.ndarray, "... pair"], converged: PerPair) -> Float[np.ndarray, "... pair"]:
     """(converged - reward) / converged, the paper's reward drop; below 0 where the reward is higher."""
-    lost: Float[np.ndarray, "*_ pair"] = 1 - rewards / converged
+    lost: Float[np.ndarray, "... pair"] = 1 - rewards / converged
     return lost
 
 

@@ -127,7 +127,7 @@ def _costs(content: dict[str, Any]) -> list[str]:
         if "times" in one:
             times = [_times(one["times"][cost]) for cost in ("violations", "beyond", "deficit")]
             lines.append(_row(_percent(one["share"], 0), f"{TRANSFER} over {one['method']}, times", *times))
-    printed = f"{1 / (1 - PRINTED_LESS):.1f}"
+    printed = f"{1 / (1 - PRINTED_LESS):.1f} ({_percent(PRINTED_LESS)} less)"
     lines.append(_row("printed in the paper", f"{TRANSFER} over {ADAPTED}, times", printed, "–", str(PRINTED_DEFICIT)))
     return lines
 
