@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flashfm.act import Declined, LambdaPrice, Recommendation, load_prices
+    from flashfm.act import Declined, LambdaPrice, Nodes, Recommendation, ScalingDecision, Terms, load_prices
     from flashfm.adapt.agent import FlashAgent, Trajectory
     from flashfm.adapt.fewshot import FlashRegressor
+    from flashfm.adapt.trajectories import TrajectoryBuffer
     from flashfm.api import pretrain
     from flashfm.datasets.table import MeasurementTable
 
@@ -23,17 +24,22 @@ __all__ = [
     "FlashRegressor",
     "LambdaPrice",
     "MeasurementTable",
+    "Nodes",
     "Recommendation",
+    "ScalingDecision",
+    "Terms",
     "Trajectory",
+    "TrajectoryBuffer",
     "__version__",
     "load_prices",
     "pretrain",
 ]
 
 _HOMES = {
-    "act": ("Declined", "LambdaPrice", "Recommendation", "load_prices"),
+    "act": ("Declined", "LambdaPrice", "Nodes", "Recommendation", "ScalingDecision", "Terms", "load_prices"),
     "adapt.agent": ("FlashAgent", "Trajectory"),
     "adapt.fewshot": ("FlashRegressor",),
+    "adapt.trajectories": ("TrajectoryBuffer",),
     "api": ("pretrain",),
     "datasets.table": ("MeasurementTable",),
 }

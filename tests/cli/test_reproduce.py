@@ -26,6 +26,10 @@ COMMANDS = (
     "loads",
     "reality",
     "ablation-rl",
+    "fig4",
+    "fig6",
+    "frontier",
+    "overhead-rl",
     "autoscaling",
 )
 

@@ -18,7 +18,7 @@ COMMANDS: dict[str, str] = {
     "apps": "Generate, run, serve, patch and package applications.",
     "data": "List, fetch and look at data sets.",
     "measure": "Measure applications under CPU and memory limits.",
-    "pretrain": "Pretrain a model on measurements of many applications.",
+    "pretrain": "Pretrain a model on many applications, measured or simulated.",
     "adapt": "Adapt a model to one application from its measurements, and keep the result.",
     "predict": "Predict the run time of an application in all configurations.",
     "recommend": "Recommend a configuration, with reasons.",

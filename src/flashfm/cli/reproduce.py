@@ -33,7 +33,7 @@ SIMPLE = {
     "ablation-rl": "What knowing an application is worth to an autoscaler: no embedding, embedding, true parameters.",
     "fig4": "Figure 4: reward lost on unseen applications, and what adapting costs, against moved agents.",
     "fig6": "Figure 6: reward, utilisation and latency of autoscaling agents on unseen applications and on updates.",
-    "frontier": "SLO violations against core-hours: the autoscaling agent over its trade-offs, controllers over settings.",
+    "frontier": "SLO violations against core-hours: the agent over its trade-offs, controllers over their settings.",
     "overhead-rl": "What the embedding costs in autoscaling: a decision, an embedding, an update, beside the paper's.",
     "autoscaling": "Pretrain and judge the autoscaling agent that ships with the package.",
     "reality": "The dynamics held against real processes: latency, throughput, utilisation under real limits.",

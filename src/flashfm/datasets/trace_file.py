@@ -3,10 +3,8 @@
 Enters: a `.csv` or `.parquet` file, or the name of a public trace. Leaves: one RateTrace. Nothing is repaired: a gap, a
 time that goes back, a value that is no count, or a column in another unit is refused with its row or with the factor.
 
-| Column | Meaning |
-|---|---|
-| `time_s` or `timestamp` | when a bin begins: seconds since any moment, or a date and time; bins are equally long |
-| `requests` or `rate_per_s` | requests in the bin, whole, or requests a second; at least 0 |
+`time_s` or `timestamp` says when a bin begins: seconds since any moment, or a date and time; bins are equally long.
+`requests` is how many came in the bin, whole; `rate_per_s` is requests a second; at least 0.
 """
 
 from __future__ import annotations
