@@ -10,7 +10,7 @@ import pytest
 from flashfm.adapt.agent import FlashAgent
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.errors import DataError, ModelError
-from flashfm.experiments.day import Simulated, simulate, unseen
+from flashfm.experiments.day import TYPICAL, Simulated, simulate, unseen
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
 
@@ -78,7 +78,7 @@ def test_a_trace_is_replayed_from_its_first_gapless_window_on(agent: FlashAgent)
     # bin 40 is what came before the first decision
     np.testing.assert_allclose(rate / rate.mean(), counts[41:101] / counts[41:101].mean(), rtol=1e-5)
     assert done.load.startswith("trace mine from 0.342 h on, its mean of 16.")
-    own = unseen().loads.mean_per_s[0]
+    own = unseen().loads.mean_per_s[unseen().apps.index(TYPICAL)]
     assert rate.mean() == pytest.approx(own, rel=0.01)
     assert done.load.endswith(f"scaled to {own:.3g}, the application's own")
 

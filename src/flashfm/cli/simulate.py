@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from flashfm.experiments.day import Day, Simulated
 
-EXAMPLE = "Example: flashfm simulate --trace nasa --alpha 0.7 --hours 12 --explain 5 --out day.png"
+EXAMPLE = "Example: flashfm simulate --trace nasa --alpha 0.6 --hours 12 --explain 5 --out day.png"
 
 
 def command(
     app: str | None = typer.Option(None, help="An application that the agent was not pretrained on [the first]."),
     model: str = typer.Option("autoscaling", metavar="NAME|FOLDER", help="The agent."),
-    alpha: float = typer.Option(0.5, help="Weight of the SLO against utilisation, 0 to 1."),
+    alpha: float = typer.Option(0.7, help="Weight of the SLO against utilisation, 0 to 1."),
     slo_ms: float | None = typer.Option(None, help="Objective for the p99 in ms [the application's own]."),
     hours: float = typer.Option(24.0, help="Length of the simulation, at most 168."),
     warm_ups: int = typer.Option(0, help="Episodes of 50 minutes that the agent sees before, 0 to 3."),

@@ -21,6 +21,8 @@ PANELS = {"replicas": "replicas", "cores": "cores reserved", "memory_gib": "GiB 
 
 NOTE_WIDTH = 150
 """Characters of a line of small print."""
+MARGIN = 1.5
+"""Of the axis of latency around the objective."""
 
 
 @styled()
@@ -69,6 +71,8 @@ def day_panels(
         axes.set_ylabel(words)
         if column == "p99_s":
             axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, slo_s / MARGIN), max(high, slo_s * MARGIN))
             decade_ticks(axes, "y", lambda value: f"{value:g}")
             axes.axhline(slo_s, color=GREY, linestyle="--", linewidth=1.5)
             axes.annotate("SLO", (1, slo_s), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points")
