@@ -145,20 +145,23 @@ def test_an_alpha_out_of_bounds_and_terms_of_other_pairs_are_told(agent: FlashAg
         agent.begin().decide(seen, [Terms(0.3)])
 
 
-def test_a_pair_unlike_all_of_pretraining_is_served_without_its_embedding(agent: FlashAgent) -> None:
-    known = agent.adapt(lived())
+def test_a_pair_unlike_all_of_pretraining_may_be_served_without_its_embedding(agent: FlashAgent) -> None:
+    known = agent.adapt(lived(), gate=True)
     reference = agent.model.novelty.reference
     embedding = np.concatenate([reference[:1], reference[1:2] + 100 * reference.std(), reference[2:3]])
     foreign = known.knowing(embedding.astype(np.float32))
     with_floor = FlashAgent(replace(agent.model, novelty=replace(agent.model.novelty, held=np.zeros((3, 40)))))
-    gated = with_floor.begin().knowing(embedding.astype(np.float32))
+    gated = with_floor.adapt(lived(), gate=True).knowing(embedding.astype(np.float32))
+    told = with_floor.begin().knowing(embedding.astype(np.float32))
     assert foreign.p_value is not None
     assert foreign.p_value[1] == foreign.p_value.min()
     assert gated.novel[1]
+    assert told.novel[1]
     seen = RNG.uniform(-1, 1, (3, len(OBSERVATION)))
     np.testing.assert_array_equal(gated.act(seen)[1], agent.act(seen)[1])
+    assert not np.array_equal(told.act(seen)[1], agent.act(seen)[1])
     trusting = replace(agent.model, novelty=replace(agent.model.novelty, held=np.full((3, 40), 1e9)))
-    trusted = FlashAgent(trusting).begin().knowing(embedding.astype(np.float32))
+    trusted = FlashAgent(trusting).adapt(lived(), gate=True).knowing(embedding.astype(np.float32))
     assert not trusted.novel.any()
     assert not np.array_equal(trusted.act(seen)[1], agent.act(seen)[1])
 

@@ -114,16 +114,17 @@ class FlashAgent:
         """An agent for pairs of which nothing is known yet, which remembers what it did last."""
         return AdaptedAgent(self._model, None)
 
-    def adapt(self, *trajectories: Trajectory) -> AdaptedAgent:
+    def adapt(self, *trajectories: Trajectory, gate: bool = False) -> AdaptedAgent:
         """Get to know pairs by some of their episodes, one to three of which are enough.
 
         Args:
             trajectories: of the same pairs in the same order and of the same length.
+            gate: serve pairs that are `novel` as if they had no embedding.
 
         Raises:
             ModelError: no trajectory, or trajectories that differ in pairs or length.
         """
-        return AdaptedAgent(self._model, self.embed(*trajectories), len(trajectories))
+        return AdaptedAgent(self._model, self.embed(*trajectories), len(trajectories), gate=gate)
 
     def embed(self, *trajectories: Trajectory) -> Float[np.ndarray, "env embed"]:
         """The embedding of pairs by some of their episodes; arguments and errors as of `adapt`."""
@@ -142,8 +143,15 @@ class FlashAgent:
 class AdaptedAgent:
     """An agent that serves certain pairs: it remembers what it did last, and knows them where it has an embedding."""
 
-    def __init__(self, model: AgentModel, embedding: Float[np.ndarray, "env embed"] | None, episodes: int = 1) -> None:
-        self._model, self.embedding = model, embedding
+    def __init__(
+        self,
+        model: AgentModel,
+        embedding: Float[np.ndarray, "env embed"] | None,
+        episodes: int = 1,
+        *,
+        gate: bool = False,
+    ) -> None:
+        self._model, self.embedding, self.gate = model, embedding, gate
         self.p_value: Float[np.ndarray, " env"] | None = None
         """Share of pairs like those of pretraining that lie at least as far out; None without an embedding."""
         if embedding is not None:
@@ -159,7 +167,7 @@ class AdaptedAgent:
 
     @property
     def novel(self) -> Bool[np.ndarray, " env"]:
-        """Pairs unlike those of pretraining; they are served as if they had no embedding."""
+        """Pairs unlike those of pretraining; with `gate` they are served as if they had no embedding."""
         return np.zeros(0, bool) if self.p_value is None else self.p_value < LEVEL
 
     def knowing(self, embedding: Float[np.ndarray, "env embed"] | None, episodes: int = 1) -> AdaptedAgent:
@@ -169,7 +177,7 @@ class AdaptedAgent:
             embedding: of the pairs; None for none.
             episodes: that it was made of.
         """
-        other = AdaptedAgent(self._model, embedding, episodes)
+        other = AdaptedAgent(self._model, embedding, episodes, gate=self.gate)
         other._last, other._shown, other._decided = self._last, self._shown, self._decided
         return other
 
@@ -198,7 +206,7 @@ class AdaptedAgent:
         read = torch.from_numpy(np.where(whole[:, None], observation, 0.0).astype(np.float32))
         shown = None if self.embedding is None else torch.from_numpy(self.embedding)
         action = self._model.act(read, shown).numpy()
-        if shown is not None and self.novel.any():
+        if self.gate and shown is not None and self.novel.any():
             action = np.where(self.novel[:, None], self._model.act(read).numpy(), action)
         if self._last is not None and not whole.all():
             action = np.where(whole[:, None], action, self._last)

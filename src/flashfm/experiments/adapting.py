@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from flashfm.experiments.scaling import EPISODES, Act, Judged, judge
+from flashfm.experiments.scaling import Act, Judged, judge, model_acts
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import Ddpg, DdpgConfig, Network
 from flashfm.pretraining.autoscaling import collect
@@ -100,18 +100,6 @@ def network_acts(network: Network) -> Act:
         return simulator.step(network(seen).reshape(len(observation), -1))
 
     return act
-
-
-def model_acts(model: AgentModel, embedding: Float[Tensor, "pair embed"] | None, episodes: int = EPISODES) -> Act:
-    """The pretrained agent as an autoscaler, shown the embedding of each pair or none.
-
-    Args:
-        model: the agent.
-        embedding: of each pair.
-        episodes: of each pair that are served at once.
-    """
-    shown = None if embedding is None else embedding.repeat_interleave(episodes, dim=0)
-    return lambda observation, simulator: simulator.step(model.act(observation, shown))
 
 
 @torch.no_grad()

@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from flashfm.adapt.agent import FlashAgent
 from flashfm.artifact.card import CardData, render
 from flashfm.experiments import results
-from flashfm.experiments.scaling import EPISODES, METRICS, Act, Judged, cells, judge
+from flashfm.experiments.foreign import foreign, table
+from flashfm.experiments.scaling import EPISODES, METRICS, Judged, cells, judge, model_acts
 from flashfm.measurements.machine import describe
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import KIND
 from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
-from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
 
 ALPHAS = (0.3, 0.5, 0.7)
 NAME = "autoscaling"
@@ -94,7 +93,12 @@ def run(
             ),
             seeds=[config.seed],
             rows=rows,
-            more={"pretraining_pairs": len(train_on), "pretraining_seconds": seconds, "by_kind": kinds},
+            more={
+                "pretraining_pairs": len(train_on),
+                "pretraining_seconds": seconds,
+                "by_kind": kinds,
+                "foreign": foreign(model, tested=len(test_on), seed=config.seed),
+            },
             markdown_of=_page,
         )
         FlashAgent(model, _card(path, model)).save_pretrained(out / NAME)
@@ -145,20 +149,11 @@ def _judge(
         warm = collect(test_on.simulator(actions=model.actions, seed=31), model.shared, 3, 0.1, seed, (alpha, alpha))
         embedded: list[Any] = [None, model.embed(warm[:, :1]), model.embed(warm)]
         for name, embedding in zip(ARMS, embedded, strict=True):
-            judged = judge(test_on, _acts(model, embedding), alpha=alpha, actions=model.actions)
+            judged = judge(test_on, model_acts(model, embedding), alpha=alpha, actions=model.actions)
             rows += _rows(f"alpha {alpha}", name, judged, seconds)
             if alpha == ALPHAS[1] and name == ARMS[1]:
                 kinds = _kinds(test_on, judged)
     return rows, kinds
-
-
-def _acts(model: AgentModel, embedding: torch.Tensor | None) -> Act:
-    repeated = None if embedding is None else embedding.repeat_interleave(EPISODES, dim=0)
-
-    def act(observation: torch.Tensor, simulator: Simulator) -> Stepped:
-        return simulator.step(model.act(observation, repeated))
-
-    return act
 
 
 def _rows(dataset: str, name: str, judged: Judged, seconds: float) -> list[results.Row]:
@@ -205,7 +200,7 @@ def _page(path: Path) -> str:
         lines.append(f"| {dataset} | {name} | {cells(values)} |")
     lines += ["", "| kind, alpha 0.5, after 1 warm-up | pairs | reward | violations |", "|---|---|---|---|"]
     lines += [f"| {k['kind']} | {k['pairs']} | {k['reward']:.3f} | {k['violations']:.3f} |" for k in content["by_kind"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", table(content["foreign"])])
 
 
 def _card(path: Path, model: AgentModel) -> str:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.interface import Actions, violated
 from flashfm.tasks.autoscaling.parameters import STEP_S
@@ -127,3 +128,15 @@ def agent_acts(agent: Ddpg, embedding: Float[Tensor, "pair embed"] | None, episo
         return simulator.step(agent.act(observation[None], shown[None], kept=True)[0])
 
     return act
+
+
+def model_acts(model: AgentModel, embedding: Float[Tensor, "pair embed"] | None, episodes: int = EPISODES) -> Act:
+    """The pretrained agent as an autoscaler, shown the embedding of each pair or none.
+
+    Args:
+        model: the agent.
+        embedding: of each pair.
+        episodes: of each pair that are served at once.
+    """
+    shown = None if embedding is None else embedding.repeat_interleave(episodes, dim=0)
+    return lambda observation, simulator: simulator.step(model.act(observation, shown))

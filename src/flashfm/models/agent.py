@@ -1,8 +1,8 @@
 """The pretrained autoscaling agent: an encoder of trajectories, and two policies, one of them shown embeddings.
 
-Enters: observations, and trajectories of a pair. Leaves: actions. A pair that has no trajectory yet, or whose
-embedding lies far from those of pretraining, is served by the policy that was trained without embeddings; a wrong
-embedding would be worse than none.
+Enters: observations, and trajectories of a pair. Leaves: actions. A pair that has no trajectory yet is served by
+the policy that was trained without embeddings; a wrong embedding would be worse than none. How far an embedding lies
+from those of pretraining is told.
 """
 
 from __future__ import annotations
