@@ -24,11 +24,11 @@ from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 class FineTuneConfig:
     """How pairs are fine-tuned."""
 
-    updates: int = 100
+    updates: int = 50
     """After each episode."""
     batch: int = 128
     """Transitions an update, of each pair."""
-    actor_rate: float = 1e-4
+    actor_rate: float = 3e-5
     critic_rate: float = 3e-4
     critic_first: int = 3
     """Episodes of which the critic alone learns, before the policy is changed."""

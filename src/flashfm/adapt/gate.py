@@ -26,7 +26,7 @@ class GateConfig:
 
     allowance: float = 0.05
     """Share of the safe policy's reward that may be missing at any time, at least 0 and below 1."""
-    worst: float = 0.15
+    worst: float = 0.3
     """What an episode of a policy without any episode yet may fall short of the safe one's, as a share of it."""
     spread: float = 1.0
     """Standard errors that are deducted from a policy's mean before it is compared."""
