@@ -31,6 +31,7 @@ from flashfm.experiments.frontier_page import (
     undominated,
 )
 from flashfm.experiments.scaling import Judged, judge
+from flashfm.models import novelty
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import TOKEN
 from flashfm.models.ddpg import DdpgConfig, Network
@@ -198,7 +199,9 @@ def other() -> AgentModel:
     """An agent that was not trained."""
     config = DdpgConfig(hidden=(8,))
     shared, conditioned = (Network(1, len(OBSERVATION) + n, len(ACTION), config, bounded=True) for n in (0, 33))
-    return AgentModel(shared, conditioned, TrajectoryEncoder(TOKEN), "targets")
+    critic = Network(1, len(OBSERVATION) + 33 + len(ACTION), 1, config, bounded=False)
+    far = novelty.fit(np.random.default_rng(0).normal(size=(40, 32)), np.arange(40), {1: np.ones((20, 32))})
+    return AgentModel(shared, conditioned, critic, TrajectoryEncoder(TOKEN), far, "targets")
 
 
 def test_a_fingerprint_is_of_the_weights(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def run(
             c.horizon,
             lambda told: fig4_parts.moved_and_trained(unseen, moved_from(first), kept["tuning"].settings[0], c, told),
         ),
-        f"pretrained-{mark}": (1, lambda _: fig4_parts.warmed(unseen, pretrained, c)),
+        f"warmed-{mark}": (1, lambda _: fig4_parts.warmed(unseen, pretrained, c)),
         f"guarded-{mark}": (c.tuned, lambda told: fig4_parts.gated(unseen, pretrained, safe, c, told)),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _rows(kept: Mapping[str, Part], c: Fig4Config) -> list[results.Row]:
         arms = {OWN: _own(kept, metric, c)}
         arms |= {OTHER: _off(moved[f"{OTHER}|{metric}"])}
         arms |= {name: kept["fixed"].arrays[f"{name}|{metric}"] for name in FIXED}
-        arms |= {name: kept["pretrained"].arrays[f"{name}|{metric}"] for name in (SHARED, FLASH)}
+        arms |= {name: kept["warmed"].arrays[f"{name}|{metric}"] for name in (SHARED, FLASH)}
         arms |= {PAPERS_OWN: np.diag(paper[f"{OTHER}|{metric}"]), PAPERS_OTHER: _off(paper[f"{OTHER}|{metric}"])}
         for name, of in arms.items():
             pairs = c.paper_pairs if name in (PAPERS_OWN, PAPERS_OTHER) else c.pairs
@@ -145,7 +145,7 @@ def _rows(kept: Mapping[str, Part], c: Fig4Config) -> list[results.Row]:
 
 def _more(kept: Mapping[str, Part], c: Fig4Config) -> dict[str, Any]:
     own = {metric: _own(kept, metric, c) for metric in ("reward", "violations", "cpu_use")}
-    fixed, pretrained, paper = (kept[name].arrays for name in ("fixed", "pretrained", "paper"))
+    fixed, pretrained, paper = (kept[name].arrays for name in ("fixed", "warmed", "paper"))
     arms = {name: fixed[f"{name}|reward"] for name in FIXED}
     arms |= {name: pretrained[f"{name}|reward"] for name in (SHARED, FLASH)}
     tests = fig4_figures.ab_tests(c.pairs, c.tests, c.others, c.seeds[0])
@@ -154,15 +154,14 @@ def _more(kept: Mapping[str, Part], c: Fig4Config) -> dict[str, Any]:
     again = fig4_figures.ab_tests(c.paper_pairs, c.tests, c.others, c.seeds[0])
     dropped += [one | {"method": PAPERS_OTHER} for one in fig4_figures.drops(np.diag(theirs), theirs, {}, again)]
 
-    judged = {name: kept[name].arrays["judged"] for name in ("transfer", "pretrained", "guarded")}
-    lived = {name: _lived("lived", kept[name].arrays) for name in judged}
+    moved, warm, gated = (kept[name].arrays for name in ("transfer", "warmed", "guarded"))
+    warmed = [(judged, _lived("lived", warm, i)) for i, judged in enumerate(warm["judged"])]
     adapting = {
-        TRANSFER: (judged["transfer"], lived["transfer"], 0),
-        ADAPTED: (judged["pretrained"], lived["pretrained"], 1),
-        TUNING: (judged["guarded"], lived["guarded"], 1),
+        TRANSFER: (0, [(moved["judged"], _lived("lived", moved))]),
+        ADAPTED: (1, warmed),
+        TUNING: (1, [(gated["judged"], _lived("lived", gated))]),
     }
-    gated = kept["guarded"].arrays
-    of = Guarded(gated["judged"], lived["guarded"], _lived("safe", gated), gated["served"])
+    of = Guarded(gated["judged"], _lived("lived", gated), _lived("safe", gated), gated["served"])
     curves = {seed: kept[f"converged-{seed}"].arrays["curve"] for seed in c.seeds}
     last = np.stack([curve[-1] for curve in curves.values()])
     return {
@@ -174,7 +173,11 @@ def _more(kept: Mapping[str, Part], c: Fig4Config) -> dict[str, Any]:
         },
         "adaptation": fig4_figures.adaptation(adapting, own, c.horizon),
         "guard": fig4_figures.guard(of, c.gate.allowance),
-        "curves": {name: rewards.mean(axis=1).tolist() for name, (rewards, _, _) in adapting.items()},
+        "curves": {
+            name: np.mean([rewards for rewards, _ in drawn], axis=(0, 2)).tolist()
+            for name, (_, drawn) in adapting.items()
+        },
+        "draws": warm["judged"].mean(axis=2).tolist(),
         "levels": {"converged": float(own["reward"].mean()), "HPA + VPA": float(arms["HPA + VPA"].mean())},
         "controllers": kept["fixed"].settings,
         "transfer_tried": kept["tuning"].settings,
@@ -190,8 +193,9 @@ def _protocol(c: Fig4Config) -> str:
         f" {c.paper_pairs} of the pairs; adapting: one environment a pair, judged after every episode without noise;"
         " transfer: the agent of a random other pair, trained on with the best of"
         f" {2 * len(c.grid.settings)} settings on {c.transfer_on} training pairs; FLASH: after 1 to {WARMUPS} warm-up"
-        f" episodes, at least 1 counts; a pair that never gets there counts with {c.horizon}; controllers tuned by"
-        " reward on training pairs; intervals: bootstrap over pairs, 95 %, for one pretrained agent"
+        f" episodes, at least 1 counts, mean over {c.draws} draws of them; a pair that never gets there counts with"
+        f" {c.horizon}; controllers tuned by reward on training pairs; intervals: bootstrap over pairs, 95 %, for one"
+        " pretrained agent"
     )
 
 
@@ -206,8 +210,10 @@ def _off(matrix: Moved) -> np.ndarray:
     return found
 
 
-def _lived(name: str, arrays: Arrays) -> Lived:
-    return {metric: arrays[f"{name}|{metric}"] for metric in LIVED}
+def _lived(name: str, arrays: Arrays, draw: int | None = None) -> Lived:
+    """What was lived through, in one draw where there are several."""
+    at = ... if draw is None else draw
+    return {metric: arrays[f"{name}|{metric}"][at] for metric in LIVED}
 
 
 def _keep(path: Path, part: Part) -> None:

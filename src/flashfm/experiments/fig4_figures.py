@@ -5,7 +5,7 @@ Enters: rewards of each arm in each pair, and what happened while arms adapted. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,37 +124,39 @@ def costs(until: PerPair, lived: Lived, own: Mapping[str, PerPair]) -> dict[str,
 
 
 def adaptation(
-    arms: Mapping[str, tuple[Rewards, Lived, int]], own: Mapping[str, PerPair], horizon: int
+    arms: Mapping[str, tuple[int, Sequence[tuple[Rewards, Lived]]]], own: Mapping[str, PerPair], horizon: int
 ) -> list[dict[str, Any]]:
     """How many episodes each arm takes to each of `SHARES` of the converged reward, and what that costs.
 
     Args:
-        arms: rewards after 0, 1, ... episodes, what was lived through, and the episodes it has in any case; the first
-            arm is the one that others are compared with.
+        arms: the episodes that an arm has in any case, and for each of its draws rewards after 0, 1, ... episodes and
+            what was lived through; the first arm is the one that others are compared with.
         own: `reward`, `violations` and `cpu_use` of the converged agents.
         horizon: episodes that a pair counts with that never gets there; arms that lived through fewer have no costs.
 
     Returns:
         For each share and arm: `median`, `mean` up to the horizon, the shares of pairs that `never` get there and that
         are there `at once`, `costs`, and under `times` how many times more the first arm has, with
-        intervals: paired bootstrap over pairs.
+        intervals: paired bootstrap over pairs, of means over draws.
     """
     found, first = [], next(iter(arms))
     for share in SHARES:
         spent: dict[str, dict[str, PerPair]] = {}
-        for name, (rewards, lived, least) in arms.items():
-            episodes = reached(rewards, share * own["reward"], least)
+        for name, (least, drawn) in arms.items():
+            wanted = share * own["reward"]
+            episodes = np.stack([reached(rewards, wanted, least) for rewards, _ in drawn])
             counted = np.minimum(episodes, horizon)
-            spent[name] = {"episodes": counted}
-            if len(lived["violations"]) >= horizon:
-                spent[name] |= costs(counted, lived, own)
+            spent[name] = {"episodes": counted.mean(axis=0)}
+            if all(len(lived["violations"]) >= horizon for _, lived in drawn):
+                each = [costs(until, lived, own) for until, (_, lived) in zip(counted, drawn, strict=True)]
+                spent[name] |= {cost: np.mean([one[cost] for one in each], axis=0) for cost in COSTS}
             entry: dict[str, Any] = {
                 "share": share,
                 "method": name,
                 "median": float(np.median(counted)),
                 "mean": float(counted.mean()),
                 "never": float(np.isinf(episodes).mean()),
-                "at once": float((rewards[0] >= share * own["reward"]).mean()),
+                "at once": float(np.mean([rewards[0] >= wanted for rewards, _ in drawn])),
                 "costs": {cost: float(spent[name][cost].mean()) for cost in COSTS if cost in spent[name]},
             }
             if name != first:

@@ -76,7 +76,9 @@ def _drops(content: dict[str, Any]) -> list[str]:
         lines.append(
             _row(one["method"], _percent(one["mean"]), interval, middle, _percent(one["tests"]), _percent(printed))
         )
-    return lines
+    first = [rewards[1] for rewards in content["draws"]]
+    spread = f"their mean rewards are {min(first):.4f} to {max(first):.4f}"
+    return [*lines, "", f"{FLASH} is the mean over {len(first)} draws of the warm-up; {spread}."]
 
 
 def _arms(content: dict[str, Any]) -> list[str]:

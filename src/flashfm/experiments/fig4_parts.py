@@ -16,6 +16,7 @@ from flashfm.adapt.agent_finetune import FineTuneConfig
 from flashfm.adapt.gate import GateConfig
 from flashfm.baselines.scaling import GRIDS, Controller, tune
 from flashfm.experiments.adapting import (
+    LIVED,
     Arrays,
     Grid,
     Lived,
@@ -73,6 +74,8 @@ class Fig4Config:
     grid: Grid = field(default_factory=Grid)
     horizon: int = 60
     """Episodes of transfer learning."""
+    draws: int = 5
+    """Of the warm-ups of the pretrained agent, each under its own loads and chance."""
     tuned: int = 20
     """Episodes of fine-tuning behind a gate."""
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
@@ -85,7 +88,7 @@ class Fig4Config:
             return cls()
         agent, paper = (replace(one, episodes=8, random_episodes=2, batch=32) for one in (AGENT, PAPERS))
         grid = Grid(actor_rate=(1e-3,), noise=(0.3, 0.1))
-        return cls(6, (0, 1), agent, 2, 20, 5, 3, paper, 20, 3, grid, 8, 6, FineTuneConfig(updates=20))
+        return cls(6, (0, 1), agent, 2, 20, 5, 3, paper, 20, 3, grid, 8, 2, 6, FineTuneConfig(updates=20))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +199,17 @@ def moved_and_trained(unseen: Scenario, agents: Ddpg, best: Mapping[str, Any], c
 
 
 def warmed(unseen: Scenario, model: AgentModel, c: Fig4Config) -> Part:
-    """The pretrained agent without embedding and after warm-ups, which meets the loads of transfer learning."""
-    judged, lived = warm_up(unseen, model, alpha=ALPHA, seed=c.seeds[0] + 40, warmups=WARMUPS, episodes=c.horizon)
-    arrays = {"judged": np.stack([one.reward for one in judged])} | _noted("lived", lived)
-    return Part(arrays | _named(SHARED, judged[0]) | _named(FLASH, judged[1]))
+    """The pretrained agent without embedding and after warm-ups; the first draw meets the loads of transfer learning.
+
+    `judged` is [draw, judged, pair], what was lived through [draw, episode, pair], `FLASH|metric` a mean over draws.
+    """
+    seeds = [c.seeds[0] + 40 + draw for draw in range(c.draws)]
+    drawn = [warm_up(unseen, model, alpha=ALPHA, seed=seed, warmups=WARMUPS, episodes=c.horizon) for seed in seeds]
+    arrays = {"judged": np.stack([[one.reward for one in judged] for judged, _ in drawn])}
+    arrays |= {f"lived|{metric}": np.stack([lived[metric] for _, lived in drawn]) for metric in LIVED}
+    first = [_named(FLASH, judged[1]) for judged, _ in drawn]
+    means = {name: np.mean([one[name] for one in first], axis=0) for name in first[0]}
+    return Part(arrays | means | _named(SHARED, drawn[0][0][0]))
 
 
 def gated(unseen: Scenario, model: AgentModel, safe: Callable[[], Controller], c: Fig4Config, on_step: OnStep) -> Part:
