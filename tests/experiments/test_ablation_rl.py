@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flashfm.experiments import ablation_rl
+from flashfm.experiments import ablation_rl, scaling
 from flashfm.experiments.ablation_rl import FIXED, NONE, ONE, PRIVILEGED, THREE, WRONG, AblationConfig, gap, run
 from flashfm.experiments.scaling import Judged
 from flashfm.models.ddpg import DdpgConfig
@@ -23,8 +23,8 @@ TINY = AblationConfig((0, 1), 12, 6, 4, AGENT, IdentificationConfig(steps=5, tas
 
 
 def test_all_arms_are_judged_and_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grids = {name: (make, {k: v[:1] for k, v in grid.items()}) for name, (make, grid) in ablation_rl.GRIDS.items()}
-    monkeypatch.setattr(ablation_rl, "GRIDS", grids)
+    grids = {name: (make, {k: v[:1] for k, v in grid.items()}) for name, (make, grid) in scaling.GRIDS.items()}
+    monkeypatch.setattr(scaling, "GRIDS", grids)
     told: list[tuple[int, int]] = []
     path = run(tmp_path / "out", tmp_path, config=TINY, on_step=lambda *done: told.append(done))
     content = json.loads(path.read_text())
@@ -35,7 +35,7 @@ def test_all_arms_are_judged_and_a_stopped_run_goes_on(tmp_path: Path, monkeypat
     assert set(content["settings"]) == set(FIXED)
 
     (tmp_path / "out" / "seed-1.npz").unlink()
-    monkeypatch.setattr(ablation_rl, "_fixed", None)  # what is there is not done again
+    monkeypatch.setattr(ablation_rl, "tuned", None)  # what is there is not done again
     again = json.loads(run(tmp_path / "out", tmp_path, config=TINY).read_text())
     assert again["rows"] == content["rows"]
 

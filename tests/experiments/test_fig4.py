@@ -11,7 +11,7 @@ import pytest
 
 from flashfm.adapt.agent_finetune import FineTuneConfig
 from flashfm.baselines.scaling import GRIDS
-from flashfm.experiments import fig4, fig4_figures, fig4_parts
+from flashfm.experiments import fig4, fig4_figures, fig4_parts, scaling
 from flashfm.experiments.adapting import Grid
 from flashfm.experiments.fig4_figures import OTHER
 from flashfm.experiments.fig4_page import FLASH, OWN, SHARED
@@ -40,7 +40,7 @@ TINY = Fig4Config(
 
 def test_all_parts_are_made_and_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grids = {name: (make, {k: v[:1] for k, v in grid.items()}) for name, (make, grid) in GRIDS.items()}
-    monkeypatch.setattr(fig4_parts, "GRIDS", grids)
+    monkeypatch.setattr(scaling, "GRIDS", grids)
     told: list[tuple[int, int]] = []
     path = fig4.run(tmp_path / "out", tmp_path, config=TINY, on_step=lambda *done: told.append(done))
     content = json.loads(path.read_text())

@@ -11,7 +11,7 @@ import pytest
 
 from flashfm.applications.patches import Scenario as Update
 from flashfm.baselines.scaling import GRIDS
-from flashfm.experiments import fig6
+from flashfm.experiments import scaling
 from flashfm.experiments.fig6 import Fig6Config, run
 from flashfm.experiments.fig6_page import (
     COLUMNS,
@@ -42,7 +42,7 @@ KINDS = [kind.value for kind in Update]
 
 def test_all_arms_are_judged_and_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grids = {name: (make, {k: v[:1] for k, v in grid.items()}) for name, (make, grid) in GRIDS.items()}
-    monkeypatch.setattr(fig6, "GRIDS", grids)
+    monkeypatch.setattr(scaling, "GRIDS", grids)
     told: list[tuple[int, int]] = []
     path = run(tmp_path / "out", tmp_path, config=TINY, on_step=lambda *done: told.append(done))
     content = json.loads(path.read_text())
@@ -64,7 +64,7 @@ def test_all_arms_are_judged_and_a_stopped_run_goes_on(tmp_path: Path, monkeypat
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
     (tmp_path / "out" / "own.npz").unlink()
-    monkeypatch.setattr(fig6, "GRIDS", {})  # what is there is not done again
+    monkeypatch.setattr(scaling, "GRIDS", {})  # what is there is not done again
     again = json.loads(run(tmp_path / "out", tmp_path, config=TINY).read_text())
     assert again["rows"] == content["rows"]
 

@@ -17,7 +17,7 @@ from flashfm.baselines.scaling import GRIDS, Hpa, HpaConfig, HpaVpa, HpaVpaConfi
 from flashfm.baselines.scaling.tuning import settings
 from flashfm.errors import DataError
 from flashfm.experiments import scaling
-from flashfm.experiments.frontier import WIDER, Alike, FrontierConfig, _after_an_episode, _step, fingerprint, run
+from flashfm.experiments.frontier import WIDER, Alike, FrontierConfig, _after_an_episode, fingerprint, run
 from flashfm.experiments.frontier_page import (
     AFTER,
     BEFORE,
@@ -30,7 +30,7 @@ from flashfm.experiments.frontier_page import (
     ratios,
     undominated,
 )
-from flashfm.experiments.scaling import Judged, judge
+from flashfm.experiments.scaling import Judged, controller_acts, judge
 from flashfm.models import novelty
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import TOKEN
@@ -145,7 +145,7 @@ def test_an_earlier_episode_changes_what_is_remembered_and_nothing_else(monkeypa
 
     def judged(controller: Hpa | HpaVpa, *, lived: bool) -> Judged:
         begin = (lambda simulator: _after_an_episode(controller, simulator)) if lived else controller.reset
-        return judge(pairs, lambda _, simulator: _step(controller, simulator), alpha=0.5, episodes=1, begin=begin)
+        return judge(pairs, controller_acts(controller), alpha=0.5, episodes=1, begin=begin)
 
     forgets = [judged(Hpa(HpaConfig(target=0.3)), lived=lived).summary() for lived in (False, True)]
     assert forgets[0] == forgets[1]

@@ -15,7 +15,8 @@ from flashfm.adapt.agent_finetune import FineTuneConfig
 from flashfm.adapt.gate import SAFE, GateConfig
 from flashfm.baselines.scaling import HpaVpa
 from flashfm.experiments.adapting import Recorder, live
-from flashfm.experiments.guarded import EMBEDDED, TUNED, as_targets, controller_acts, guarded
+from flashfm.experiments.guarded import EMBEDDED, TUNED, as_targets, guarded
+from flashfm.experiments.scaling import controller_acts
 from flashfm.experiments.single import SINGLE
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import DdpgConfig

@@ -17,11 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flashfm.baselines.scaling import GRIDS, tune
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import results, scaling
 from flashfm.experiments.results import Row
-from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, judge
+from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, controller_acts, judge, tuned
 from flashfm.models.ddpg import Ddpg
 from flashfm.pretraining import identification
 from flashfm.pretraining.autoscaling import collect
@@ -30,7 +29,7 @@ from flashfm.pretraining.reinforcement import AgentConfig, train
 from flashfm.tasks.autoscaling.hidden import Hidden
 from flashfm.tasks.autoscaling.interface import Actions
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
-from flashfm.tasks.autoscaling.simulator import Simulator, Stepped
+from flashfm.tasks.autoscaling.simulator import Simulator
 
 ALPHA = 0.5
 ACTIONS: Actions = "targets"
@@ -98,7 +97,8 @@ def run(
     for done, name in enumerate(FIXED):
         path = out / f"{name.replace(' ', '')}.npz"
         if not path.exists():
-            judged, setting = _fixed(name, train_on.take(np.arange(config.tuned_on)), test_on)
+            controller, setting = tuned(name, train_on.take(np.arange(config.tuned_on)), ALPHA)
+            judged = judge(test_on, controller_acts(controller), alpha=ALPHA, begin=controller.reset)
             _keep(path, {name: judged}, {name: setting})
         arms, kept = _read(path)
         fixed.update(arms)
@@ -159,20 +159,6 @@ def _seed(
     on_part(2)
     told = train(simulator(5), config.agent, seed=seed, variants=hidden[None])
     return arms | {PRIVILEGED: judged(told, torch.from_numpy(told_of.of(test_on)))}
-
-
-def _fixed(name: str, train_on: Scenario, test_on: Scenario) -> tuple[Judged, dict[str, object]]:
-    """A controller with the best of its settings."""
-    make, grid = GRIDS[name]
-    best = tune(make, grid, lambda alpha: train_on.simulator(alpha=alpha, seed=1), ALPHA)[0].setting
-    controller = make(**best)
-
-    def act(_: Tensor, simulator: Simulator) -> Stepped:
-        return simulator.apply(
-            controller.decide(simulator.state, simulator.outcome, simulator.load.rate_per_s[simulator.t])
-        )
-
-    return judge(test_on, act, alpha=ALPHA, begin=controller.reset), dict(best)
 
 
 def gap(learned: list[dict[str, Judged]], draws: int = 2000) -> dict[str, dict[str, float]]:

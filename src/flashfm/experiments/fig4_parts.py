@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flashfm.adapt.agent_finetune import FineTuneConfig
 from flashfm.adapt.gate import GateConfig
-from flashfm.baselines.scaling import GRIDS, Controller, tune
+from flashfm.baselines.scaling import Controller
 from flashfm.experiments.adapting import (
     LIVED,
     Arrays,
@@ -31,8 +31,8 @@ from flashfm.experiments.adapting import (
 )
 from flashfm.experiments.fig4_figures import OTHER
 from flashfm.experiments.fig4_page import COLUMNS, FIXED, FLASH, OWN, SHARED
-from flashfm.experiments.guarded import controller_acts, guarded
-from flashfm.experiments.scaling import Judged, judge
+from flashfm.experiments.guarded import guarded
+from flashfm.experiments.scaling import Judged, controller_acts, judge, tuned
 from flashfm.experiments.single import ENVS, SINGLE, acts_each, train_each
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import PAPER, Ddpg
@@ -150,13 +150,10 @@ def papers(unseen: Scenario, c: Fig4Config, on_step: OnStep) -> Part:
 def fixed(train_on: Scenario, unseen: Scenario) -> Part:
     """Controllers with the best of their settings on training pairs."""
     arrays: Arrays = {}
-    settings = {}
+    settings: dict[str, Any] = {}
     for name in FIXED:
-        make, grid = GRIDS[name]
-        best = tune(make, grid, lambda alpha: train_on.simulator(alpha=alpha, seed=1), ALPHA)[0].setting
-        controller = make(**best)
+        controller, settings[name] = tuned(name, train_on, ALPHA)
         arrays |= _named(name, judge(unseen, controller_acts(controller), alpha=ALPHA, begin=controller.reset))
-        settings[name] = dict(best)
     return Part(arrays, settings)
 
 

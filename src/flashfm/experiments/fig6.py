@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flashfm.adapt.agent import FlashAgent
-from flashfm.baselines.scaling import GRIDS, tune
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import autoscaling, fig6_page, results
 from flashfm.experiments.fig6_page import (
@@ -40,7 +39,7 @@ from flashfm.experiments.fig6_page import (
     Arms,
     Values,
 )
-from flashfm.experiments.scaling import EPISODES, Act, judge
+from flashfm.experiments.scaling import EPISODES, Act, controller_acts, judge, tuned
 from flashfm.experiments.single import ENVS, SINGLE, acts_each, train_each
 from flashfm.experiments.updates import Case, cases_of
 from flashfm.models.agent import AgentModel
@@ -206,16 +205,10 @@ def digest(model: AgentModel) -> str:
 
 def _fixed(name: str, train_on: Scenario, cases: dict[str, Case], _: OnStep) -> Part:
     """A controller with the best of its settings on training pairs."""
-    make, grid = GRIDS[name]
-    best = tune(make, grid, lambda alpha: train_on.simulator(alpha=alpha, seed=1), ALPHA)[0].setting
-    controller = make(**best)
-
-    def act(_: Tensor, simulator: Simulator) -> Stepped:
-        rate = simulator.load.rate_per_s[simulator.t]
-        return simulator.apply(controller.decide(simulator.state, simulator.outcome, rate))
-
+    controller, setting = tuned(name, train_on, ALPHA)
+    act = controller_acts(controller)
     served = {at: serve(case.scenario, act, begin=controller.reset) for at, case in cases.items()}
-    return {name: served}, {name: dict(best)}
+    return {name: served}, {name: setting}
 
 
 def _pretrained(model: AgentModel, test_on: Scenario, cases: dict[str, Case], _: OnStep) -> Part:

@@ -24,7 +24,7 @@ from flashfm.baselines.scaling.tuning import MakeController, settings
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import frontier_page, results
 from flashfm.experiments.frontier_page import AFTER, ALIKE, BEFORE, CONTROLLERS, FIGURES, Arm, undominated
-from flashfm.experiments.scaling import EPISODES, Judged, judge
+from flashfm.experiments.scaling import EPISODES, Judged, controller_acts, decided, judge
 from flashfm.models import agent_state
 from flashfm.models.agent import AgentModel
 from flashfm.pretraining.autoscaling import collect
@@ -216,16 +216,9 @@ def _controller(name: str, config: FrontierConfig) -> Plays:
         alpha = options.pop("alpha", ALPHA)
         controller = config.grids[name][0](**options)
         begin = partial(_after_an_episode, controller) if name in REMEMBERS else controller.reset
-        return judge(
-            scenario, lambda _, simulator: _step(controller, simulator), alpha=alpha, episodes=episodes, begin=begin
-        )
+        return judge(scenario, controller_acts(controller), alpha=alpha, episodes=episodes, begin=begin)
 
     return plays
-
-
-def _step(controller: Controller, simulator: Simulator) -> Stepped:
-    rate = simulator.load.rate_per_s[simulator.t]
-    return simulator.apply(controller.decide(simulator.state, simulator.outcome, rate))
 
 
 def _after_an_episode(controller: Controller, simulator: Simulator) -> None:
@@ -236,7 +229,7 @@ def _after_an_episode(controller: Controller, simulator: Simulator) -> None:
     simulator.reset()
     controller.reset(simulator)
     while not simulator.done:
-        _step(controller, simulator)
+        simulator.apply(decided(controller, simulator))
     for name, value in begun.items():
         setattr(simulator, name, value)
     controller.reset(simulator)

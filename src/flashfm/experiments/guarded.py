@@ -21,7 +21,7 @@ from flashfm.adapt.agent_finetune import FineTuneConfig, FineTuner
 from flashfm.adapt.gate import SAFE, Gate, GateConfig
 from flashfm.baselines.scaling import Controller
 from flashfm.experiments.adapting import NOISE, Lived, OnStep, Recorder, Rewards, live
-from flashfm.experiments.scaling import EPISODES, Act, judge
+from flashfm.experiments.scaling import EPISODES, controller_acts, decided, judge
 from flashfm.models.agent import AgentModel
 from flashfm.tasks.autoscaling.dynamics import Limits
 from flashfm.tasks.autoscaling.interface import CPU_TARGET, MEMORY_HEADROOM, Recent, decode, encode
@@ -45,11 +45,6 @@ class Guarded:
     """Of the safe controller alone, under the same loads and chance."""
     served: Int[np.ndarray, "episode pair"]
     """Which policy of the gate did."""
-
-
-def controller_acts(controller: Controller) -> Act:
-    """A controller as an autoscaler; it has to be reset when an episode begins."""
-    return lambda _, simulator: simulator.apply(_decided(controller, simulator))
 
 
 def as_targets(limits: Limits, recent: Recent) -> Float[Tensor, "pair action"]:
@@ -148,7 +143,7 @@ def _serve(
     safe.reset(recorder)
     by_safe = torch.from_numpy(who == SAFE)
     for _ in range(EPISODE_STEPS):
-        theirs, action = _decided(safe, recorder), act(states[-1], who)
+        theirs, action = decided(safe, recorder), act(states[-1], who)
         ours = decode(action, recorder.actions, recorder.state, recorder.outcome, recorder.recent)
         action = torch.where(by_safe[:, None], as_targets(theirs, recorder.recent), action)
         stepped = recorder.apply(Limits(*(torch.where(by_safe, a, b) for a, b in zip(theirs, ours, strict=True))))
@@ -178,10 +173,6 @@ def _judged(
         return simulator.step(action)
 
     return judge(scenario, act, alpha=alpha, actions=model.actions).reward
-
-
-def _decided(controller: Controller, simulator: Simulator) -> Limits:
-    return controller.decide(simulator.state, simulator.outcome, simulator.load.rate_per_s[simulator.t])
 
 
 def _column(values: Bool[np.ndarray, " pair"]) -> Bool[Tensor, "pair 1"]:

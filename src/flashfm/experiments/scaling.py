@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flashfm.baselines.scaling import GRIDS, Controller, tune
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import Ddpg
+from flashfm.tasks.autoscaling.dynamics import Limits
 from flashfm.tasks.autoscaling.interface import Actions, violated
 from flashfm.tasks.autoscaling.parameters import STEP_S
 from flashfm.tasks.autoscaling.scenario import Scenario
@@ -140,3 +142,26 @@ def model_acts(model: AgentModel, embedding: Float[Tensor, "pair embed"] | None,
     """
     shown = None if embedding is None else embedding.repeat_interleave(episodes, dim=0)
     return lambda observation, simulator: simulator.step(model.act(observation, shown))
+
+
+def controller_acts(controller: Controller) -> Act:
+    """A controller as an autoscaler; it has to be reset when an episode begins."""
+    return lambda _, simulator: simulator.apply(decided(controller, simulator))
+
+
+def decided(controller: Controller, simulator: Simulator) -> Limits:
+    """What a controller wants next."""
+    return controller.decide(simulator.state, simulator.outcome, simulator.load.rate_per_s[simulator.t])
+
+
+def tuned(name: str, train_on: Scenario, alpha: float) -> tuple[Controller, dict[str, Any]]:
+    """A controller with the setting of `GRIDS` that has the best reward, and that setting.
+
+    Args:
+        name: of the controller.
+        train_on: pairs that every setting plays one episode of.
+        alpha: weight of the SLO.
+    """
+    make, grid = GRIDS[name]
+    best = tune(make, grid, lambda of: train_on.simulator(alpha=of, seed=1), alpha)[0].setting
+    return make(**best), dict(best)
