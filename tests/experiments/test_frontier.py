@@ -17,7 +17,7 @@ from flashfm.baselines.scaling import GRIDS, Hpa, HpaConfig, HpaVpa, HpaVpaConfi
 from flashfm.baselines.scaling.tuning import settings
 from flashfm.errors import DataError
 from flashfm.experiments import scaling
-from flashfm.experiments.frontier import WIDER, Alike, FrontierConfig, _after_an_episode, fingerprint, run
+from flashfm.experiments.frontier import WIDER, Alike, FrontierConfig, _after_an_episode, run
 from flashfm.experiments.frontier_page import (
     AFTER,
     BEFORE,
@@ -30,7 +30,7 @@ from flashfm.experiments.frontier_page import (
     ratios,
     undominated,
 )
-from flashfm.experiments.scaling import Judged, controller_acts, judge
+from flashfm.experiments.scaling import Judged, controller_acts, digest, judge
 from flashfm.models import novelty
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import TOKEN
@@ -204,8 +204,8 @@ def other() -> AgentModel:
     return AgentModel(shared, conditioned, critic, TrajectoryEncoder(TOKEN), far, "targets")
 
 
-def test_a_fingerprint_is_of_the_weights(tmp_path: Path) -> None:
+def test_a_digest_is_of_the_weights(tmp_path: Path) -> None:
     model = other()
     FlashAgent(model).save_pretrained(tmp_path / "model")
-    assert fingerprint(FlashAgent.from_pretrained(tmp_path / "model").model) == fingerprint(model)
-    assert len({fingerprint(model), fingerprint(other()), fingerprint(model, 1)}) == 3
+    assert digest(FlashAgent.from_pretrained(tmp_path / "model").model) == digest(model)
+    assert digest(model) != digest(other())

@@ -47,7 +47,7 @@ def model(request: pytest.FixtureRequest, pretrained: FlashModel) -> FlashModel:
     return replace(pretrained, calibration=FULL, nets=(), novelty=None)
 
 
-def same(a: Forecast, b: Forecast, *, tasks: slice = slice(None), rtol: float = 1e-5) -> None:
+def assert_same(a: Forecast, b: Forecast, *, tasks: slice = slice(None), rtol: float = 1e-5) -> None:
     for name in PARTS:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name)[tasks], rtol=rtol, atol=1e-6, err_msg=name)
     assert (a.embedding is None) == (b.embedding is None)
@@ -63,7 +63,7 @@ def test_the_order_of_shots_changes_nothing(
     shots = shots_of(unseen, k, tasks=2, seed=seed)
     chosen = np.array([i for i in order if i < k])
     turned = Shots(shots.config[:, chosen], shots.log_runtime[:, chosen], shots.metrics[:, chosen])
-    same(model.forecast(turned), model.forecast(shots))
+    assert_same(model.forecast(turned), model.forecast(shots))
 
 
 @pytest.mark.parametrize("k", [0, 1, 2, 3, 5, 6])
@@ -71,7 +71,7 @@ def test_a_batch_is_as_many_singles(model: FlashModel, unseen: Observations, k: 
     shots = shots_of(unseen, k, tasks=7)
     batch = model.forecast(shots)
     for i in range(7):
-        same(model.forecast(shots.part(slice(i, i + 1))), batch, tasks=slice(i, i + 1))
+        assert_same(model.forecast(shots.part(slice(i, i + 1))), batch, tasks=slice(i, i + 1))
 
 
 @pytest.mark.parametrize("k", range(7))

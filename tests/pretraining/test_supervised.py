@@ -68,7 +68,7 @@ def all_numbers(model: FlashModel) -> dict[str, np.ndarray]:
     return tensors(model) | {f"calibration.{name}": value for name, value in vars(model.calibration).items()}
 
 
-def usable(model: FlashModel, data: Observations) -> None:
+def assert_usable(model: FlashModel, data: Observations) -> None:
     """Forecasts for any number of shots are finite and ordered, and so is the calibration."""
     for name, value in all_numbers(model).items():
         assert np.isfinite(value).all(), name
@@ -382,7 +382,7 @@ def test_rare_tables_give_models_that_can_be_used(
     frame = rare(synthetic(apps), kind)
     columns = ["memory_mb", *(["region"] if "region" in frame else [])]
     data = observe(frame, config_columns=columns)
-    usable(pretrain(data, quick, seed=0), data)
+    assert_usable(pretrain(data, quick, seed=0), data)
 
 
 @pytest.mark.parametrize("apps", [3, 5, 13])

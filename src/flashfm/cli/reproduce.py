@@ -6,8 +6,6 @@ import datetime
 import importlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from flashfm.cli.printing import print_json, split_names
 from flashfm.cli.progress import progress_bar
 from flashfm.cli.stopping import kept
 from flashfm.errors import DataError, MeasureError
+from flashfm.models.threads import one_thread
 
 if TYPE_CHECKING:
     from flashfm.experiments.measured import Part
@@ -101,7 +100,7 @@ def table1(
     _check_folders(out=out, models=models, results=results)
     config = Table1Config.of(quick=quick, datasets=split_names(datasets), splits=splits)
     folder, store = (out / "quick", models / "quick") if quick else (out, models)
-    with kept(GOES_ON.format(out)), _threads(), progress_bar("table 1", quiet=as_json or only_assemble) as on_step:
+    with kept(GOES_ON.format(out)), one_thread(), progress_bar("table 1", quiet=as_json or only_assemble) as on_step:
         path = run(folder, results, config, models=store, on_step=on_step, only_assemble=only_assemble)
     _say(path, as_json=as_json)
 
@@ -126,7 +125,7 @@ def search(
 
     _check_folders(out=out, results=results)
     config = SearchConfig.of(quick=quick, splits=splits, groups=groups)
-    with kept(GOES_ON.format(out)), _threads(), progress_bar("search", quiet=as_json or only_assemble) as on_step:
+    with kept(GOES_ON.format(out)), one_thread(), progress_bar("search", quiet=as_json or only_assemble) as on_step:
         path = run(out, results, config, on_step=on_step, only_assemble=only_assemble)
     _say(path, as_json=as_json)
 
@@ -143,7 +142,7 @@ def _simple(name: str, module: str, line: str) -> None:
         _check_folders(out=out, results=results)
         run = importlib.import_module(f"flashfm.experiments.{module}").run
         folder = out / "quick" if quick else out
-        with kept(GOES_ON.format(out)), _threads(), progress_bar(name, quiet=as_json) as on_step:
+        with kept(GOES_ON.format(out)), one_thread(), progress_bar(name, quiet=as_json) as on_step:
             path = run(folder, results, quick=quick, on_step=on_step)
         _say(path, as_json=as_json)
 
@@ -153,19 +152,6 @@ def _simple(name: str, module: str, line: str) -> None:
 
 for _name, _line in SIMPLE.items():
     _simple(_name, _name.replace("-", "_"), _line)
-
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    """One thread for torch: small networks on several wait for each other."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_folders(**folders: Path) -> None:

@@ -36,9 +36,8 @@ from flashfm.experiments.fig4_page import (
     TUNING,
 )
 from flashfm.experiments.fig4_parts import ACTIONS, ALPHA, WARMUPS, Fig4Config, Part
-from flashfm.experiments.frontier import fingerprint
 from flashfm.experiments.guarded import Guarded
-from flashfm.experiments.scaling import EPISODES
+from flashfm.experiments.scaling import EPISODES, digest
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.scenario import default, split
@@ -72,7 +71,7 @@ def run(
     rng = np.random.default_rng(4)
     unseen = test_on.take(np.sort(rng.choice(len(test_on), c.pairs, replace=False)))
     train_on = train_on.take(rng.permutation(len(train_on)))
-    first, mark = f"converged-{c.seeds[0]}", f"{fingerprint(pretrained):08x}"
+    first, mark = f"converged-{c.seeds[0]}", digest(pretrained)
     kept: dict[str, Part] = {}
 
     def moved_from(part: str) -> Ddpg:
@@ -101,15 +100,8 @@ def run(
         f"warmed-{mark}": (1, lambda _: fig4_parts.warmed(unseen, pretrained, c)),
         f"guarded-{mark}": (c.tuned, lambda told: fig4_parts.gated(unseen, pretrained, safe, c, told)),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    done, total = 0, sum(weight for weight, _ in parts.values())
-    for name, (weight, make) in parts.items():
-        path, before = out / f"{name}.npz", done
-        if not path.exists():
-            _keep(path, make(lambda i, _, before=before: on_step(before + i, total)))  # type: ignore[misc]
-        kept[name] = _read(path)
-        done += weight
-        on_step(done, total)
+    for name, file in results.in_parts(out, parts, _keep, on_step):
+        kept[name] = _read(file)
     kept |= {name.split("-")[0]: kept[name] for name in parts if name.endswith(mark)}
 
     path = folder / "fig4.json"

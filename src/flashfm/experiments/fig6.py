@@ -8,7 +8,6 @@ Source: FLASH, appendix A.2, figure 6; the updates are those of appendix A.4.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -39,11 +38,10 @@ from flashfm.experiments.fig6_page import (
     Arms,
     Values,
 )
-from flashfm.experiments.scaling import EPISODES, Act, controller_acts, judge, tuned
+from flashfm.experiments.scaling import EPISODES, Act, controller_acts, digest, judge, tuned
 from flashfm.experiments.single import ENVS, SINGLE, acts_each, train_each
 from flashfm.experiments.updates import Case, cases_of
 from flashfm.models.agent import AgentModel
-from flashfm.models.agent_state import to_state
 from flashfm.pretraining.autoscaling import collect
 from flashfm.pretraining.reinforcement import AgentConfig
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
@@ -126,18 +124,10 @@ def run(
     parts["own"] = (trained, partial(_own, test_on, cases, c))
     parts["updated"] = (trained, partial(_updated, cases, c))
 
-    out.mkdir(parents=True, exist_ok=True)
     arms: Arms = {}
     settings: dict[str, object] = {}
-    done, total = 0, sum(weight for weight, _ in parts.values())
-    for name, (weight, make) in parts.items():
-        path, before = out / f"{name}.npz", done
-        if not path.exists():
-            _keep(path, make(lambda i, _, before=before: on_step(before + i, total)))  # type: ignore[misc]
-        _merge(path, arms, settings)
-        done += weight
-        on_step(done, total)
-
+    for _, file in results.in_parts(out, parts, _keep, on_step):
+        _merge(file, arms, settings)
     tested = {name: case.tested for name, case in cases.items()}
     arms, tested = fig6_page.by_update(arms, tested, cases[UPDATES].update)
     path = folder / "fig6.json"
@@ -193,14 +183,6 @@ def serve(scenario: Scenario, *acts: Act, begin: Callable[[Simulator], object] =
         middle, slow = np.quantile(p99, (0.5, SLOW), axis=(0, 2))
         drawn.append({of.name: getattr(judged, of.name) for of in fields(judged)} | {"p99": middle, "p99_slow": slow})
     return {metric: np.stack([one[metric] for one in drawn]) for metric in drawn[0]}
-
-
-def digest(model: AgentModel) -> str:
-    """What tells a pretrained agent from another."""
-    found = hashlib.sha256()
-    for name, values in sorted(to_state(model)[1].items()):
-        found.update(name.encode() + values.tobytes())
-    return found.hexdigest()[:12]
 
 
 def _fixed(name: str, train_on: Scenario, cases: dict[str, Case], _: OnStep) -> Part:

@@ -24,8 +24,7 @@ from flashfm.baselines.scaling.tuning import MakeController, settings
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import frontier_page, results
 from flashfm.experiments.frontier_page import AFTER, ALIKE, BEFORE, CONTROLLERS, FIGURES, Arm, undominated
-from flashfm.experiments.scaling import EPISODES, Judged, controller_acts, decided, judge
-from flashfm.models import agent_state
+from flashfm.experiments.scaling import EPISODES, Judged, controller_acts, decided, digest, judge
 from flashfm.models.agent import AgentModel
 from flashfm.pretraining.autoscaling import collect
 from flashfm.tasks.autoscaling.dynamics import Limits, State, StepOutcome
@@ -153,7 +152,7 @@ def run(
     total, done, arms = sum(map(len, tried.values())), 0, {}
     for name, of_arm in tried.items():
         plays = _agent(model, warm_up=name == AFTER) if name in (BEFORE, AFTER) else _controller(name, config)
-        path = out / f"{name.translate(_PLAIN)}-{_mark(model, name, of_arm, config):08x}.npz"
+        path = out / f"{name.translate(_PLAIN)}-{_mark(model, name, of_arm, config)}.npz"
         if not path.exists():
             on_setting = partial(_add, on_step, done, total)
             _keep(path, _arm(plays, of_arm, train_on, test_on, on_setting, every=name in (BEFORE, AFTER)))
@@ -238,17 +237,10 @@ def _after_an_episode(controller: Controller, simulator: Simulator) -> None:
 _PLAIN = str.maketrans({" ": "", ",": "-", "+": "-"})
 
 
-def fingerprint(model: AgentModel, mark: int = 0) -> int:
-    """A number of 32 bits that differs where the model's tensors do; it goes on from another mark."""
-    for name, tensor in sorted(agent_state.to_state(model)[1].items()):
-        mark = zlib.crc32(tensor.tobytes(), zlib.crc32(name.encode(), mark))
-    return mark
-
-
-def _mark(model: AgentModel, name: str, tried: list[dict[str, Any]], config: FrontierConfig) -> int:
+def _mark(model: AgentModel, name: str, tried: list[dict[str, Any]], config: FrontierConfig) -> str:
     """Differs where anything that an arm rests on differs."""
-    mark = zlib.crc32(json.dumps([tried, config.training, config.tested]).encode())
-    return fingerprint(model, mark) if name in (BEFORE, AFTER) else mark
+    mark = f"{zlib.crc32(json.dumps([tried, config.training, config.tested]).encode()):08x}"
+    return f"{mark}-{digest(model)}" if name in (BEFORE, AFTER) else mark
 
 
 def _keep(path: Path, arm: Arm) -> None:

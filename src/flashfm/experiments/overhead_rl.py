@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +22,13 @@ from torch import Tensor
 from flashfm.adapt.agent import AdaptedAgent, FlashAgent, Trajectory
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import overhead_sl, results
-from flashfm.experiments.frontier import fingerprint
 from flashfm.experiments.overhead_sl import QUICK_SECONDS, REPETITIONS, SECONDS, measure, ratio
 from flashfm.experiments.results import Row
+from flashfm.experiments.scaling import digest
 from flashfm.models.agent_state import TOKEN
 from flashfm.models.ddpg import Batch, Ddpg
 from flashfm.models.meta_learner import MetaLearnerConfig
+from flashfm.models.threads import one_thread
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining.autoscaling import AutoscalingConfig
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
@@ -84,24 +83,14 @@ def run(
     agent = FlashAgent.from_pretrained(model)
     out.mkdir(parents=True, exist_ok=True)
     pairs = QUICK_PAIRS if quick else PAIRS
-    path = out / f"times-{fingerprint(agent.model, pairs):08x}.json"
+    path = out / f"times-{pairs}-{digest(agent.model)}.json"
     if not path.exists():
-        with _one_thread(), torch.random.fork_rng(devices=[]):
+        with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             arms = {**_acting(agent), UPDATE: _updates(agent, pairs)}
             text = json.dumps(measure(arms, QUICK_SECONDS if quick else SECONDS, on_step)).encode()
         write_whole(path, lambda file: file.write(text))
     return _write(folder, json.loads(path.read_text()), pairs, quick=quick)
-
-
-@contextmanager
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _acting(agent: FlashAgent) -> dict[str, Calls]:

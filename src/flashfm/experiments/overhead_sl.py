@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +28,7 @@ from flashfm.experiments.results import Row
 from flashfm.models.flash import FlashConfig, FlashModel, FlashNet
 from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.regressor import FlashSizeless, RegressorConfig, SizelessRegressor
+from flashfm.models.threads import one_thread
 from flashfm.pretraining.paper import FittedPaper, Inputs
 from flashfm.pretraining.supervised import PretrainConfig
 from flashfm.reporting.comparisons import time_ranges
@@ -78,7 +77,7 @@ def run(
     if not path.exists():
         data = evaluation.load("measured")
         model = Ours(store=folder / "model", config=TINY).model(data, 0)
-        with _one_thread():
+        with one_thread():
             arms = {**_inference(data, model), UPDATE: _updates(data, model)}
             found = measure(arms, QUICK_SECONDS if quick else SECONDS, on_step)
         text = json.dumps(found).encode()
@@ -116,16 +115,6 @@ def _median_ms(call: Callable[[], object], seconds: float) -> float:
         call()
         times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times))
-
-
-@contextmanager
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _paper(inputs: Inputs, shots: int) -> tuple[SizelessRegressor, FlashSizeless]:

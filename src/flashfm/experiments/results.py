@@ -6,10 +6,10 @@ import json
 import math
 import subprocess
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,6 +18,10 @@ import flashfm
 from flashfm.datasets.files import write_whole
 from flashfm.errors import DataError
 from flashfm.measurements.machine import describe
+
+T = TypeVar("T")
+OnStep = Callable[[int, int], object]
+"""Told of what is done and of all there is."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,35 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except (OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
+
+
+def in_parts(
+    folder: Path,
+    parts: Mapping[str, tuple[int, Callable[[OnStep], T]]],
+    keep: Callable[[Path, T], None],
+    on_step: OnStep,
+) -> Iterator[tuple[str, Path]]:
+    """Make the parts of a run one after the other, those that are kept already left as they are.
+
+    Args:
+        folder: where they are kept; it is made.
+        parts: name -> its share of the progress, and what makes it, which is told whom to tell of its own progress. It
+            may rest on parts before it.
+        keep: writes a part to a file.
+        on_step: told of the progress and of all of it.
+
+    Yields:
+        The name of each part and its file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done, total = 0, sum(weight for weight, _ in parts.values())
+    for name, (weight, make) in parts.items():
+        path, before = folder / f"{name}.npz", done
+        if not path.exists():
+            keep(path, make(lambda i, _, before=before: on_step(before + i, total)))  # type: ignore[misc]
+        yield name, path
+        done += weight
+        on_step(done, total)
 
 
 def markdown(path: Path) -> str:

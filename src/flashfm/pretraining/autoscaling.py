@@ -24,6 +24,7 @@ from flashfm.models.agent import AgentModel, policy
 from flashfm.models.ddpg import Network
 from flashfm.models.novelty import NoveltyModel
 from flashfm.models.replay import tokens
+from flashfm.models.threads import one_thread
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining import identification
 from flashfm.pretraining.checkpoints import Checkpoints
@@ -74,12 +75,8 @@ def pretrain(
     """
     config, checkpoints = config or AutoscalingConfig(), checkpoints or Checkpoints()
     checkpoints.belong(_run(scenario, config, seed))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only wait for each other on several
-    try:
+    with one_thread():
         return _pretrain(scenario, config, seed, on_step, checkpoints)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _pretrain(

@@ -22,6 +22,7 @@ from flashfm.models.calibration import Held, calibrate
 from flashfm.models.flash import NORMAL, QUANTILES, SHIFT, FlashConfig, FlashModel, FlashNet
 from flashfm.models.hierarchical_gp import PriorConfig
 from flashfm.models.local import LocalProcess
+from flashfm.models.threads import one_thread
 from flashfm.pretraining.held_out import Apart, distances, forecasts, joined, with_held, with_novelty
 from flashfm.tasks.config_search import Observations, draw
 from flashfm.tasks.features import ShotScaler
@@ -101,12 +102,8 @@ def pretrain(
     Raises:
         ModelError: fewer than three applications, or none with two configurations.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only wait for each other on several, most of all on a busy machine
-    try:
+    with one_thread():
         return _pretrain(data, config or PretrainConfig(), seed, on_step, on_held)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _pretrain(data: Observations, config: PretrainConfig, seed: int, on_step: OnStep, on_held: OnHeld) -> FlashModel:
