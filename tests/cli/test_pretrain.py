@@ -122,7 +122,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent takes seconds."""
     agent = AgentConfig(ddpg=DdpgConfig(hidden=(16, 16)), episodes=2, random_episodes=1, batch=16, updates=1)
     config = AutoscalingConfig(agent=agent, identification=IdentificationConfig(steps=5, tasks=4), episodes=2)
-    monkeypatch.setattr(pretrain, "_agent_settings", lambda quick: ShippedConfig(12, 8, config))
+    monkeypatch.setattr(pretrain, "_agent_settings", lambda quick: ShippedConfig(12, 1, 8, config))
 
 
 def test_an_agent_is_pretrained(flashfm, tiny, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from flashfm.pretraining.reinforcement import AgentConfig
 
 AGENT = AgentConfig(ddpg=DdpgConfig(hidden=(16, 16)), episodes=2, random_episodes=1, batch=16, updates=1)
 TINY = ShippedConfig(
-    12, 8, AutoscalingConfig(agent=AGENT, identification=IdentificationConfig(steps=5, tasks=4), episodes=3)
+    12, 2, 8, AutoscalingConfig(agent=AGENT, identification=IdentificationConfig(steps=5, tasks=4), episodes=3)
 )
 
 

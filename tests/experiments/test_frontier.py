@@ -70,7 +70,7 @@ def test_on_the_frontier_is_what_no_other_point_beats(points: np.ndarray) -> Non
 def arm(core_hours: list[float], violations: list[float], pairs: int = 4, spread: float = 0.0) -> Arm:
     """The same figures in training and in the test, where they rise from pair to pair."""
     n, other = len(core_hours), np.zeros(len(core_hours))
-    training = np.stack([violations, core_hours, other, other], axis=1)
+    training = np.stack([violations, core_hours, other, violations, other], axis=1)
     tested = training[..., None] * (1 + spread * np.linspace(-1, 1, pairs))
     return Arm([{"alpha": 0.1 * i} for i in range(n)], training, np.arange(n), tested)
 
@@ -141,6 +141,7 @@ def test_alike_gives_every_application_the_same() -> None:
 
 def test_an_earlier_episode_changes_what_is_remembered_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "EPISODE_STEPS", 20)
+    monkeypatch.setattr(scaling, "LONGEST_START", 5)
     pairs = split(default(0))[1].take(np.arange(4))
 
     def judged(controller: Hpa | HpaVpa, *, lived: bool) -> Judged:
@@ -155,6 +156,7 @@ def test_an_earlier_episode_changes_what_is_remembered_and_nothing_else(monkeypa
 
 def test_all_arms_are_judged_and_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "EPISODE_STEPS", 4)  # of an episode, the first steps
+    monkeypatch.setattr(scaling, "LONGEST_START", 1)
     out, told = tmp_path / "out", []
     path = run(out, tmp_path, config=TINY, on_step=lambda *done: told.append(done))
     content = json.loads(path.read_text())
@@ -171,7 +173,7 @@ def test_all_arms_are_judged_and_a_stopped_run_goes_on(tmp_path: Path, monkeypat
         tried = settings(TINY.grids[name][1])
         assert all(point["setting"] in tried for point in content["points"][name])
     assert len(content["compared"]) == 2 * 2 * len(CONTROLLERS)
-    assert path.with_suffix(".md").read_text().count("| alpha 0.9 |") == 1 + 2 * 2
+    assert path.with_suffix(".md").read_text().count("| alpha 0.9 |") == 1 + 3 * 2
     assert path.with_suffix(".png").stat().st_size > 10_000
 
     kept = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}

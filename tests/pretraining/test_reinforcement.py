@@ -15,7 +15,7 @@ from flashfm.models.ddpg import Ddpg, DdpgConfig
 from flashfm.pretraining import identification
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
-from flashfm.pretraining.reinforcement import AgentConfig, train
+from flashfm.pretraining.reinforcement import AgentConfig, Cached, train
 from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 from flashfm.tasks.autoscaling.scenario import Scenario
@@ -59,7 +59,7 @@ def test_each_pair_can_have_an_agent_of_its_own(few: Scenario) -> None:
 
 def test_an_agent_with_embeddings_also_acts_without(few: Scenario) -> None:
     variants = torch.randn(2, len(few), 4)
-    agent = train(few.simulator(seed=1), QUICK, seed=0, variants=variants)
+    agent = train(few.simulator(seed=1), QUICK, seed=0, embeddings=Cached(variants))
     assert agent.embed == 5
     shown = scaling.judge(few, scaling.agent_acts(agent, variants[0], 1), alpha=0.5, episodes=1)
     hidden = scaling.judge(few, scaling.agent_acts(agent, None, 1), alpha=0.5, episodes=1)

@@ -108,7 +108,7 @@ def autoscaling(
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Pretrain an agent that sets replicas, CPU and memory of applications under load, in simulation."""
-    from flashfm.tasks.autoscaling.scenario import TRAINING, default, split
+    from flashfm.tasks.autoscaling.scenario import TRAINING, training_pairs
 
     place = out.resolve()
     folder = place.with_name(f"{place.name}.partial") if checkpoints is None else checkpoints
@@ -117,8 +117,6 @@ def autoscaling(
         raise ArtifactError(f"--checkpoints {folder}: lies in --out {out}, which holds the model alone; choose another")
     if pairs is not None and not 2 <= pairs <= TRAINING:
         raise ModelError(f"--pairs {pairs}: expected 2 to {TRAINING}; the other applications stay unseen, to judge on")
-
-    import numpy as np
 
     from flashfm.adapt.agent import FlashAgent
     from flashfm.artifact.card import render
@@ -129,7 +127,7 @@ def autoscaling(
     settings = _agent_settings(quick)
     words = {"--pairs": None if pairs is None else str(pairs), "--seed": str(seed), "--out": out.name}
     pairs = settings.training if pairs is None else pairs
-    scenario = split(default(seed))[0].take(np.arange(pairs))
+    scenario = training_pairs(pairs, settings.environments, seed)
     with (
         kept(GOES_ON.format(folder)),
         Checkpoints(folder) as partial,

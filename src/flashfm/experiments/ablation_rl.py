@@ -22,17 +22,22 @@ from flashfm.experiments import results, scaling
 from flashfm.experiments.results import Row
 from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, controller_acts, judge, tuned
 from flashfm.models.ddpg import Ddpg
+from flashfm.models.meta_learner import MetaLearnerConfig
+from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining import identification
-from flashfm.pretraining.autoscaling import collect
+from flashfm.pretraining.autoscaling import Policy, collect
+from flashfm.pretraining.end_to_end import EndToEndConfig, ThroughCritic
 from flashfm.pretraining.identification import IdentificationConfig
-from flashfm.pretraining.reinforcement import AgentConfig, train
+from flashfm.pretraining.reinforcement import AgentConfig, Cached, train
 from flashfm.tasks.autoscaling.hidden import Hidden
-from flashfm.tasks.autoscaling.interface import Actions
-from flashfm.tasks.autoscaling.scenario import Scenario, default, split
+from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions
+from flashfm.tasks.autoscaling.scenario import Scenario, default, split, training_pairs
 from flashfm.tasks.autoscaling.simulator import Simulator
 
 ALPHA = 0.5
 ACTIONS: Actions = "targets"
+NOISE = 0.1
+"""On the actions of warm-ups, as in pretraining."""
 NONE, ONE, THREE, WRONG, PRIVILEGED = (
     "no embedding",
     "embedding, 1 warm-up",
@@ -40,8 +45,32 @@ NONE, ONE, THREE, WRONG, PRIVILEGED = (
     "embedding of another pair",
     "privileged",
 )
+FIRST_STEPS = (10, 25, 50)
+"""Steps of one warm-up that are read in place of all of it."""
+WINDOWS = {f"first {steps} steps of 1 warm-up": steps for steps in FIRST_STEPS}
+LIVED, READ = 5, (1, 3, 5)
+"""Warm-ups, and how many of them are read: the best, as in the paper."""
+BEST = {f"best {read} of {LIVED} warm-ups": read for read in READ}
+KINDS: dict[str, MetaLearnerConfig] = {
+    "GRU by itself": MetaLearnerConfig("gru", hidden=64, layers=1, dropout=0.0),
+}
+"""Encoders in place of the set, as wide as is trained in minutes."""
+END_TO_END = "GRU through the critic"
+WARMED = {"1 warm-up": 1, "3 warm-ups": 3}
+LEARNED = (
+    *(NONE, ONE, THREE, *WINDOWS, *BEST, WRONG),
+    *(f"{kind}, {warmed}" for kind in (*KINDS, END_TO_END) for warmed in WARMED),
+    PRIVILEGED,
+)
 FIXED = ("static", "HPA + VPA", "planner")
 """Arms that are not learned; the planner is told the parameters of the pairs."""
+PARTS = 4 + len(KINDS)
+"""Of a seed, by which progress is told."""
+WITHOUT = 0.15
+"""Share of the pairs that are shown no embedding where the encoder is trained with the agent: a pair's warm-up is
+played by the same agent, which then knows nothing of it."""
+REWARD = len(OBSERVATION) + len(ACTION)
+"""Of a token."""
 OnStep = Callable[[int, int], object]
 
 
@@ -51,11 +80,16 @@ class AblationConfig:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     training: int = 800
+    """Applications, each in so many environments."""
+    environments: int = 4
     tested: int = 200
     tuned_on: int = 200
     """Training pairs that baselines are tuned on."""
-    agent: AgentConfig = field(default_factory=lambda: AgentConfig(alpha=(ALPHA, ALPHA), without=0.0))
+    agent: AgentConfig = field(
+        default_factory=lambda: AgentConfig(episodes=60, kept_episodes=8, alpha=(ALPHA, ALPHA), without=0.0)
+    )
     identification: IdentificationConfig = field(default_factory=IdentificationConfig)
+    end_to_end: EndToEndConfig = field(default_factory=EndToEndConfig)
     lived: int = 5
     """Episodes of each pair that the encoder learns from."""
 
@@ -65,7 +99,7 @@ class AblationConfig:
         if not quick:
             return cls()
         agent = replace(cls().agent, episodes=12, random_episodes=4)
-        return cls((0,), 200, 50, 50, agent, IdentificationConfig(steps=200))
+        return cls((0,), 200, 1, 50, 50, agent, IdentificationConfig(steps=100), EndToEndConfig(pairs=8))
 
 
 def run(
@@ -89,10 +123,10 @@ def run(
         The result file.
     """
     config = config or AblationConfig.of(quick=quick)
-    train_on, test_on = split(default(0))
-    train_on, test_on = train_on.take(np.arange(config.training)), test_on.take(np.arange(config.tested))
+    train_on = training_pairs(config.training, config.environments)
+    test_on = split(default(0))[1].take(np.arange(config.tested))
     out.mkdir(parents=True, exist_ok=True)
-    total = 3 * len(config.seeds) + len(FIXED)
+    total = PARTS * len(config.seeds) + len(FIXED)
     fixed, settings = {}, {}
     for done, name in enumerate(FIXED):
         path = out / f"{name.replace(' ', '')}.npz"
@@ -106,14 +140,14 @@ def run(
         on_step(done + 1, total)
     learned = []
     for i, seed in enumerate(config.seeds):
-        path, before = out / f"seed-{seed}.npz", len(FIXED) + 3 * i
+        path, before = out / f"seed-{seed}.npz", len(FIXED) + PARTS * i
         if not path.exists():
             judged_of = _seed(seed, train_on, test_on, config, lambda part, b=before: on_step(b + part, total))  # type: ignore[misc]
             _keep(path, judged_of, {})
         learned.append(_read(path)[0])
-        on_step(before + 3, total)
+        on_step(before + PARTS, total)
     rows = [row for name in FIXED for row in _rows(name, [fixed[name]], "all")]
-    for name in (NONE, ONE, THREE, WRONG, PRIVILEGED):
+    for name in LEARNED:
         rows += _rows(name, [of[name] for of in learned], f"{len(learned)} seeds")
     path = folder / "ablation-rl.json"
     results.write(
@@ -143,22 +177,51 @@ def _seed(
     def judged(agent: Ddpg, embedding: Float[Tensor, "pair embed"] | None) -> Judged:
         return judge(test_on, agent_acts(agent, embedding), alpha=ALPHA, actions=ACTIONS)
 
+    def warm(policy: Policy, episodes: int) -> Float[Tensor, "pair trajectory step token"]:
+        unseen = test_on.simulator(actions=ACTIONS, seed=10 * seed + 4)
+        return collect(unseen, policy, episodes, NOISE, seed, (ALPHA, ALPHA))
+
     shared = train(simulator(1), config.agent, seed=seed)
     arms = {NONE: judged(shared, None)}
     on_part(1)
-    alone = shared.kept
-    lived = collect(simulator(2), alone, config.lived, 0.1, seed, (ALPHA, ALPHA))
+    lived = collect(simulator(2), shared.kept, config.lived, NOISE, seed, (ALPHA, ALPHA))
+    warmed = warm(shared.kept, LIVED)
     told_of = Hidden.like(train_on)
     hidden = torch.from_numpy(told_of.of(train_on))
-    encoder = identification.fit(lived, hidden, config.identification, seed=seed)
-    knowing = train(simulator(3), config.agent, seed=seed, variants=identification.variants(encoder, lived))
-    warm = collect(test_on.simulator(actions=ACTIONS, seed=10 * seed + 4), alone, 3, 0.1, seed, (ALPHA, ALPHA))
-    with torch.no_grad():
-        one, three = encoder(warm[:, :1]), encoder(warm)
-    arms |= {ONE: judged(knowing, one), THREE: judged(knowing, three), WRONG: judged(knowing, three.roll(1, 0))}
+
+    def knowing(meta: MetaLearnerConfig) -> tuple[Ddpg, TrajectoryEncoder]:
+        encoder = identification.fit(lived, hidden, replace(config.identification, meta=meta), seed=seed)
+        shown = Cached(identification.variants(encoder, lived))
+        return train(simulator(3), config.agent, seed=seed, embeddings=shown), encoder.requires_grad_(False)
+
+    agent, encoder = knowing(config.identification.meta)
+    three = encoder(warmed[:, :3])
+    arms |= {ONE: judged(agent, encoder(warmed[:, :1])), THREE: judged(agent, three)}
+    arms |= {name: judged(agent, encoder(warmed[:, :1, :steps])) for name, steps in WINDOWS.items()}
+    arms |= {name: judged(agent, encoder(best(warmed, read))) for name, read in BEST.items()}
+    arms |= {WRONG: judged(agent, three.roll(1, 0))}
     on_part(2)
-    told = train(simulator(5), config.agent, seed=seed, variants=hidden[None])
+    for part, (kind, meta) in enumerate(KINDS.items(), 3):
+        agent, encoder = knowing(meta)
+        arms |= {f"{kind}, {name}": judged(agent, encoder(warmed[:, :n])) for name, n in WARMED.items()}
+        on_part(part)
+    through = ThroughCritic(config.end_to_end, seed=seed)
+    agent = train(simulator(6), replace(config.agent, without=WITHOUT), seed=seed, embeddings=through)
+    encoder = through.encoder.eval().requires_grad_(False)
+    lived_alone = warm(lambda state: agent.act(state, torch.zeros(*state.shape[:2], agent.embed), kept=True), 3)
+    arms |= {f"{END_TO_END}, {name}": judged(agent, encoder(lived_alone[:, :n])) for name, n in WARMED.items()}
+    on_part(PARTS - 1)
+    told = train(simulator(5), config.agent, seed=seed, embeddings=Cached(hidden[None]))
     return arms | {PRIVILEGED: judged(told, torch.from_numpy(told_of.of(test_on)))}
+
+
+def best(
+    trajectories: Float[Tensor, "pair trajectory step token"], several: int
+) -> Float[Tensor, "pair best step token"]:
+    """The trajectories of each pair that have the most reward."""
+    reward = trajectories[..., REWARD].mean(dim=2)
+    chosen = reward.topk(several, dim=1).indices
+    return trajectories[torch.arange(len(trajectories))[:, None], chosen]
 
 
 def gap(learned: list[dict[str, Judged]], draws: int = 2000) -> dict[str, dict[str, float]]:
@@ -168,14 +231,15 @@ def gap(learned: list[dict[str, Judged]], draws: int = 2000) -> dict[str, dict[s
         learned: arms of each seed.
         draws: of the bootstrap over pairs and seeds.
     """
-    reward = {name: np.stack([of[name].reward for of in learned]) for name in (NONE, ONE, THREE, WRONG, PRIVILEGED)}
+    reward = {name: np.stack([of[name].reward for of in learned]) for name in learned[0]}
     rng = np.random.default_rng(0)
     seeds, pairs = reward[NONE].shape
+    between = [name for name in reward if name not in (NONE, PRIVILEGED)]
 
     def figures(of: dict[str, float]) -> dict[str, float]:
         ahead = of[PRIVILEGED] - of[NONE]
-        shares = {f"share closed, {name}": (of[name] - of[NONE]) / ahead for name in (ONE, THREE, WRONG)}
-        gains = {f"gain, {name}": of[name] - of[NONE] for name in (ONE, THREE, WRONG)}
+        shares = {f"share closed, {name}": (of[name] - of[NONE]) / ahead for name in between}
+        gains = {f"gain, {name}": of[name] - of[NONE] for name in between}
         return {"privileged over none, share of reward": ahead / of[NONE], **shares, **gains}
 
     point = figures({name: float(values.mean()) for name, values in reward.items()})

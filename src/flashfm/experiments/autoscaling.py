@@ -25,7 +25,7 @@ from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import KIND
 from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
 from flashfm.pretraining.checkpoints import Checkpoints
-from flashfm.tasks.autoscaling.scenario import Scenario, default, split
+from flashfm.tasks.autoscaling.scenario import Scenario, default, split, training_pairs
 
 ALPHAS = (0.3, 0.5, 0.7)
 NAME = "autoscaling"
@@ -38,6 +38,9 @@ class ShippedConfig:
     """How much is trained and judged."""
 
     training: int = 800
+    """Applications."""
+    environments: int = 4
+    """That each of them is drawn in."""
     tested: int = 200
     pretraining: AutoscalingConfig = field(default_factory=AutoscalingConfig)
     seed: int = 0
@@ -49,7 +52,7 @@ class ShippedConfig:
             return cls()
         whole = AutoscalingConfig()
         agent = replace(whole.agent, episodes=10, random_episodes=4)
-        return cls(100, 40, replace(whole, agent=agent, identification=replace(whole.identification, steps=200)))
+        return cls(100, 1, 40, replace(whole, agent=agent, identification=replace(whole.identification, steps=200)))
 
 
 def run(
@@ -76,8 +79,8 @@ def run(
         ArtifactError: the checkpoints are damaged, or of another run.
     """
     config = config or ShippedConfig.of(quick=quick)
-    train_on, test_on = split(default(config.seed))
-    train_on, test_on = train_on.take(np.arange(config.training)), test_on.take(np.arange(config.tested))
+    train_on = training_pairs(config.training, config.environments, config.seed)
+    test_on = split(default(config.seed))[1].take(np.arange(config.tested))
     path, command = folder / "autoscaling.json", "flashfm reproduce autoscaling" + (" --quick" if quick else "")
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
         model = pretrain(train_on, config.pretraining, seed=config.seed, on_step=on_step, checkpoints=checkpoints)
@@ -94,6 +97,7 @@ def run(
             seeds=[config.seed],
             rows=rows,
             more={
+                "pretraining_applications": config.training,
                 "pretraining_pairs": len(train_on),
                 "pretraining_seconds": seconds,
                 "by_kind": kinds,
@@ -124,7 +128,7 @@ def card(
         name,
         KIND,
         "Sets replicas, CPU and memory of a replicated application every 30 seconds, and knows an application after one"
-        f" to three warm-up episodes. Pretrained on {pairs} generated applications in drawn environments.",
+        f" to three warm-up episodes. Pretrained on {pairs} generated applications in several drawn environments each.",
         intended_use="Simulation and research: `flashfm/Autoscaling-v0` of Gymnasium, and `flashfm simulate`.",
         command=command,
         commit=commit,
@@ -209,7 +213,7 @@ def _card(path: Path, model: AgentModel) -> str:
     known = card(
         NAME,
         model,
-        pairs=content["pretraining_pairs"],
+        pairs=content["pretraining_applications"],
         seed=content["seeds"][0],
         seconds=content["pretraining_seconds"],
         command=content["command"],

@@ -28,9 +28,11 @@ from flashfm.experiments.scaling import digest
 from flashfm.models.agent_state import TOKEN
 from flashfm.models.ddpg import Batch, Ddpg
 from flashfm.models.meta_learner import MetaLearnerConfig
+from flashfm.models.replay import Replay
 from flashfm.models.threads import one_thread
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining.autoscaling import AutoscalingConfig
+from flashfm.pretraining.end_to_end import EndToEndConfig, ThroughCritic
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
@@ -137,47 +139,24 @@ def _updates(agent: FlashAgent, pairs: int) -> Calls:
     )
     batch = Batch(states[0], actions[0], torch.rand(1, config.batch), states[1], torch.zeros(1, config.batch, 0))
     cached = batch._replace(embedding=torch.rand(1, config.batch, meta.embed + 1))
-    tokens = torch.rand(pairs, 1, EPISODE_STEPS, TOKEN) * 2 - 1
+    lived = Replay(1, EPISODE_STEPS, pairs, len(OBSERVATION), len(ACTION))
+    lived.put({name: torch.rand(values.shape) * 2 - 1 for name, values in lived.newest().items()})
 
     def firm(embed: int) -> Ddpg:
         return Ddpg(1, len(OBSERVATION), len(ACTION), embed, config.ddpg)
 
+    def through(kind: MetaLearnerConfig) -> Callable[[], object]:
+        trained = ThroughCritic(EndToEndConfig(kind, pairs, every=1), seed=0)
+        of = torch.arange(config.batch) % pairs
+        shown = trained.shown(lived, torch.Generator())[of][None]
+        return partial(trained.learn, firm(trained.width), batch._replace(embedding=shown), of[None], lived)
+
     return {
         FIRM: partial(firm(0).learn, batch),
         CACHED: partial(firm(meta.embed + 1).learn, cached),
-        THROUGH_SET: partial(through_critic, firm(meta.embed + 1), batch, *_trained(meta), tokens),
-        THROUGH_GRU: partial(through_critic, firm(meta.embed + 1), batch, *_trained(gru), tokens),
+        THROUGH_SET: through(meta),
+        THROUGH_GRU: through(gru),
     }
-
-
-def _trained(meta: MetaLearnerConfig) -> tuple[TrajectoryEncoder, torch.optim.Optimizer]:
-    encoder = TrajectoryEncoder(TOKEN, meta).train()
-    return encoder, torch.optim.Adam(encoder.parameters(), 1e-3, foreach=True)
-
-
-def through_critic(
-    agent: Ddpg,
-    batch: Batch,
-    encoder: TrajectoryEncoder,
-    optimiser: torch.optim.Optimizer,
-    tokens: Float[Tensor, "pair trajectory step token"],
-) -> None:
-    """One update of an agent, and of its encoder by the gradient of the critic's loss, as in the paper.
-
-    Args:
-        agent: whose embedding is as wide as the encoder's and one more, a 1.
-        batch: transitions; they are taken to come from the pairs in turn.
-        encoder: in training.
-        optimiser: of the encoder.
-        tokens: trajectories of the pairs.
-    """
-    shown = torch.cat([encoder(tokens), torch.ones(len(tokens), 1)], dim=-1)
-    of = torch.arange(batch.reward.shape[1]) % len(tokens)
-    batch = batch._replace(embedding=shown[of][None])
-    loss = agent.critic_loss(batch)
-    optimiser.zero_grad(set_to_none=True)
-    agent.learn(batch, loss)
-    optimiser.step()
 
 
 def _write(folder: Path, found: Mapping[str, Mapping[str, Sequence[float]]], pairs: int, *, quick: bool) -> Path:

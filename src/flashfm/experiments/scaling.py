@@ -22,7 +22,7 @@ from flashfm.models.agent_state import to_state
 from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.dynamics import Limits
 from flashfm.tasks.autoscaling.interface import Actions, violated
-from flashfm.tasks.autoscaling.parameters import STEP_S
+from flashfm.tasks.autoscaling.parameters import LONGEST_START, STEP_S
 from flashfm.tasks.autoscaling.scenario import Scenario
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Stepped
 
@@ -45,6 +45,8 @@ class Judged:
     """In [0, 1], at the alpha that was asked for."""
     violations: Float[np.ndarray, " pair"]
     """Share of steps whose p99 misses the objective or in which requests are left waiting."""
+    late_violations: Float[np.ndarray, " pair"]
+    """The same share of the steps after the first `LONGEST_START`, before which no order need have taken hold."""
     slo_latency: Float[np.ndarray, " pair"]
     slo_throughput: Float[np.ndarray, " pair"]
     cpu_use: Float[np.ndarray, " pair"]
@@ -93,14 +95,16 @@ def judge(
     observation = simulator.reset()
     begin(simulator)
     rows = []
-    for _ in range(EPISODE_STEPS):
+    for step in range(EPISODE_STEPS):
         stepped = act(observation, simulator)
         observation, outcome = stepped.observation, stepped.outcome
+        broken = violated(outcome).to(stepped.reward.dtype)
         rows.append(
             torch.stack(
                 [
                     stepped.reward,
-                    violated(outcome).to(stepped.reward.dtype),
+                    broken,
+                    broken * (step >= LONGEST_START) * (EPISODE_STEPS / (EPISODE_STEPS - LONGEST_START)),
                     outcome.slo_latency,
                     outcome.slo_throughput,
                     outcome.cpu_use,

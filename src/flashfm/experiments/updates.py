@@ -10,7 +10,7 @@ Source: FLASH, appendix A.4, "Application Updates/Patches".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,9 +24,9 @@ from flashfm.experiments.costs import COUNT, SEED
 from flashfm.experiments.fig6_page import KNOWN, NEW, UPDATES
 from flashfm.tasks.autoscaling import pairs
 from flashfm.tasks.autoscaling.calibration import QUANTITIES, CostModel, load_costs
-from flashfm.tasks.autoscaling.loads import MEAN_SHARE, LoadParams
+from flashfm.tasks.autoscaling.loads import MEAN_SHARE
 from flashfm.tasks.autoscaling.parameters import Params
-from flashfm.tasks.autoscaling.scenario import Scenario
+from flashfm.tasks.autoscaling.scenario import Scenario, joined
 
 CHANGED = tuple(name for name in QUANTITIES if name != "tail")
 """Quantities of `ApplicationCosts` that an update changes."""
@@ -187,25 +187,9 @@ def cases_of(
     needed = np.unique(pairs)
     spare = order[~np.isin(order, needed)][: max(0, known - len(needed))]
     told = np.sort(np.concatenate([needed, spare]))
-    every = _joined([case.scenario for case in chosen.values()])
+    every = joined([case.scenario for case in chosen.values()])
     return {
         NEW: Case(test_on, np.arange(len(test_on))),
         KNOWN: Case(test_on.take(told), told),
         UPDATES: Case(every, pairs, sum((case.update for case in chosen.values()), ())),
     }, changes
-
-
-def _joined(scenarios: Sequence[Scenario]) -> Scenario:
-    """The pairs of all of them, in order."""
-
-    def each(part: str) -> dict[str, np.ndarray]:
-        of = [getattr(one, part) for one in scenarios]
-        return {f.name: np.concatenate([getattr(one, f.name) for one in of]) for f in fields(of[0])}
-
-    return Scenario(
-        sum((one.apps for one in scenarios), ()),
-        Params(**each("params")),
-        LoadParams(**each("loads")),
-        np.concatenate([one.capacity_per_s for one in scenarios]),
-        scenarios[0].trace,
-    )

@@ -83,6 +83,27 @@ class Replay:
             self.state[slot, step + steps, env],
         )
 
+    def best(self, recent: int) -> Int[Tensor, " env"] | None:
+        """Which of the last episodes was the best of each pair, as `episode` takes it; None before the first.
+
+        Args:
+            recent: episodes to choose from, all of them whole.
+        """
+        kept = min(recent, self._begun, len(self.state))
+        if not kept:
+            return None
+        slots = torch.arange(self._begun - kept, self._begun) % len(self.state)
+        return slots[self.reward[slots].mean(dim=1).argmax(dim=0)]
+
+    def episode(
+        self, slot: Int[Tensor, " chosen"], env: Int[Tensor, " chosen"]
+    ) -> tuple[
+        Float[Tensor, "following chosen state"], Float[Tensor, "step chosen action"], Float[Tensor, "step chosen"]
+    ]:
+        """States, actions and rewards of an episode of each of these pairs."""
+        state, action, reward = self.state[slot, :, env], self.action[slot, :, env], self.reward[slot, :, env]
+        return state.transpose(0, 1), action.transpose(0, 1), reward.transpose(0, 1)
+
     @property
     def _slot(self) -> int:
         return (self._begun - 1) % len(self.state)

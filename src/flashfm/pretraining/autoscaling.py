@@ -21,7 +21,6 @@ from torch import Tensor
 import flashfm
 from flashfm.models import novelty
 from flashfm.models.agent import AgentModel, policy
-from flashfm.models.ddpg import Network
 from flashfm.models.novelty import NoveltyModel
 from flashfm.models.replay import tokens
 from flashfm.models.threads import one_thread
@@ -29,20 +28,22 @@ from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining import identification
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
-from flashfm.pretraining.reinforcement import AgentConfig, train
+from flashfm.pretraining.reinforcement import AgentConfig, Cached, train
 from flashfm.tasks.autoscaling.hidden import Hidden
 from flashfm.tasks.autoscaling.interface import Actions
 from flashfm.tasks.autoscaling.scenario import Scenario
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
 
 HELD_OUT = 8
+Policy = Callable[[Float[Tensor, "one env feature"]], Float[Tensor, "one env action"]]
+"""Such as a `Network` of one agent."""
 
 
 @dataclass(frozen=True)
 class AutoscalingConfig:
     """How an agent is pretrained."""
 
-    agent: AgentConfig = field(default_factory=lambda: AgentConfig(episodes=60, without=0.0))
+    agent: AgentConfig = field(default_factory=lambda: AgentConfig(episodes=60, kept_episodes=8, without=0.0))
     """Of both policies."""
     identification: IdentificationConfig = field(default_factory=IdentificationConfig)
     actions: Actions = "targets"
@@ -111,7 +112,7 @@ def _pretrain(
         simulator(2),
         replace(config.agent, without=0.0),
         seed=seed,
-        variants=identification.variants(encoder, lived),
+        embeddings=Cached(identification.variants(encoder, lived)),
         on_step=lambda i, _: on_step(trained + config.episodes + i, total),
         checkpoints=checkpoints,
         name="conditioned",
@@ -129,9 +130,9 @@ def _parted(pairs: int) -> tuple[Int[np.ndarray, " known"], Int[np.ndarray, " un
 def _novelty(encoder: TrajectoryEncoder, lived: Float[Tensor, "env trajectory step token"]) -> NoveltyModel:
     """References of the pairs that the encoder was fitted on, and distances of those that were held out."""
     known, unseen = _parted(len(lived))
-    with torch.no_grad():
-        reference = encoder(lived[known, :1]).double().numpy()
-        held = {k: encoder(lived[unseen, 1 : k + 1]).double().numpy() for k in range(1, lived.shape[1])}
+    reference = identification.embedded(encoder, lived[known, :1]).double().numpy()
+    several = range(1, lived.shape[1])
+    held = {k: identification.embedded(encoder, lived[unseen, 1 : k + 1]).double().numpy() for k in several}
     return novelty.fit(reference, known, held)
 
 
@@ -167,7 +168,7 @@ def _run(scenario: Scenario, config: AutoscalingConfig, seed: int) -> dict[str, 
 
 @torch.no_grad()
 def collect(
-    simulator: Simulator, shared: Network, episodes: int, noise: float, seed: int, alpha: tuple[float, float]
+    simulator: Simulator, shared: Policy, episodes: int, noise: float, seed: int, alpha: tuple[float, float]
 ) -> Float[Tensor, "env trajectory step token"]:
     """Episodes of a policy in every pair, as tokens.
 

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.trajectories import SET, TrajectoryEncoder
 
+READ_AT_ONCE = 200
+"""Pairs that are embedded together."""
+
 
 @dataclass(frozen=True)
 class IdentificationConfig:
@@ -72,7 +75,7 @@ def fit(
         on_step(done + 1, config.steps)
     with torch.no_grad():
         encoder.eval()
-        encoder.standardise(encoder(trajectories[:, :1]))
+        encoder.standardise(embedded(encoder, trajectories[:, :1]))
     return encoder
 
 
@@ -90,7 +93,14 @@ def variants(
 ) -> Float[Tensor, "variant env embed"]:
     """Embeddings of each single episode, and of each run of `most` of them."""
     n = trajectories.shape[1]
-    with torch.no_grad():
-        single = [encoder(trajectories[:, i : i + 1]) for i in range(n)]
-        several = [encoder(trajectories[:, i : i + most]) for i in range(n - most + 1)]
+    single = [embedded(encoder, trajectories[:, i : i + 1]) for i in range(n)]
+    several = [embedded(encoder, trajectories[:, i : i + most]) for i in range(n - most + 1)]
     return torch.stack(single + several)
+
+
+@torch.no_grad()
+def embedded(
+    encoder: TrajectoryEncoder, trajectories: Float[Tensor, "env trajectory step token"]
+) -> Float[Tensor, "env embed"]:
+    """Embeddings of many pairs, some at a time: what a network makes of each step takes far more room."""
+    return torch.cat([encoder(some) for some in torch.split(trajectories, READ_AT_ONCE)])

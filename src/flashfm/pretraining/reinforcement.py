@@ -1,6 +1,7 @@
 """Reinforcement learning of autoscaling agents: one shared over all pairs, or one for each.
 
-Enters: a simulator of the pairs to train on, and embeddings of them, where there are any. Leaves: a trained agent. What
+Enters: a simulator of the pairs to train on, and embeddings of them, where there are any: computed before, or by an
+encoder that learns through the critic (`end_to_end.py`). Leaves: a trained agent. What
 chance does in an episode follows from seeds and the number of the episode, so that a run that was killed goes on from
 its agent and its last episodes as if nothing had been.
 """
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig
@@ -55,13 +56,61 @@ class AgentConfig:
     """Share of the pairs of an episode that are shown no embedding, so that one agent also serves pairs without any."""
 
 
+class Embeddings:
+    """What an agent in training is shown of each pair beside its state: nothing, unless a subclass says otherwise."""
+
+    width = 0
+    """Numbers shown, with the 1 that says that there is an embedding."""
+
+    def shown(self, replay: Replay, generator: torch.Generator) -> Float[Tensor, "env shown"]:  # noqa: ARG002
+        """What is shown of each pair in the episode that begins.
+
+        Args:
+            replay: the episodes before it.
+            generator: what decides.
+        """
+        return torch.zeros(replay.state.shape[2], 0)
+
+    def pairs(self, each: int, generator: torch.Generator) -> Int[Tensor, " chosen"]:  # noqa: ARG002
+        """Pairs of each agent, by their place among its own, that the transitions of the next update come from."""
+        return torch.arange(each)
+
+    def learn(self, agent: Ddpg, batch: Batch, env: Int[Tensor, "agent transition"], replay: Replay) -> None:  # noqa: ARG002
+        """One update.
+
+        Args:
+            agent: that learns.
+            batch: transitions.
+            env: their pairs.
+            replay: the episodes so far.
+        """
+        agent.learn(batch)
+
+
+class Cached(Embeddings):
+    """Embeddings that were computed before, of which each episode takes one at random.
+
+    Args:
+        variants: embeddings of each pair.
+    """
+
+    def __init__(self, variants: Float[Tensor, "variant env embed"]) -> None:
+        self.variants, self.width = variants, variants.shape[-1] + 1
+
+    def shown(self, replay: Replay, generator: torch.Generator) -> Float[Tensor, "env shown"]:  # noqa: ARG002
+        """One variant of each pair's embedding, and a 1."""
+        several, envs = self.variants.shape[:2]
+        chosen = self.variants[torch.randint(several, (envs,), generator=generator), torch.arange(envs)]
+        return torch.cat([chosen, torch.ones(envs, 1)], dim=-1)
+
+
 def train(
     simulator: Simulator,
     config: AgentConfig,
     *,
     seed: int,
     agents: int = 1,
-    variants: Float[Tensor, "variant env embed"] | None = None,
+    embeddings: Embeddings | None = None,
     start: Ddpg | None = None,
     on_step: OnStep = lambda *_: None,
     checkpoints: Checkpoints | None = None,
@@ -74,7 +123,7 @@ def train(
         config: settings.
         seed: of weights, exploration and draws from the replay buffer.
         agents: one for each equal run of environments, in order; 1 shares one agent.
-        variants: embeddings of each pair, of which each episode takes one at random; None for an agent without any.
+        embeddings: what the agent is shown of each pair; None for an agent without any.
         start: an agent to go on from, which is changed; None begins anew.
         on_step: told of progress.
         checkpoints: training goes on from what is kept there under `name`, and is kept after each episode.
@@ -87,8 +136,8 @@ def train(
     checkpoints, generator = checkpoints or Checkpoints(), torch.Generator()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        embed = 0 if variants is None else variants.shape[-1] + 1
-        agent = start or Ddpg(agents, len(OBSERVATION), len(ACTION), embed, config.ddpg)
+        embeddings = embeddings or Embeddings()
+        agent = start or Ddpg(agents, len(OBSERVATION), len(ACTION), embeddings.width, config.ddpg)
     envs, each = len(simulator), len(simulator) // agents
     replay = Replay(config.kept_episodes, EPISODE_STEPS, envs, len(OBSERVATION), len(ACTION))
     first_of = each * torch.arange(agents)[:, None]
@@ -101,7 +150,7 @@ def train(
         agent.slow_down(_share(config, episode))
         low, high = config.alpha
         simulator.alpha = low + (high - low) * torch.rand(envs, generator=generator)
-        embedding = _shown(variants, envs, config.without, generator)
+        embedding = _hidden(embeddings.shown(replay, generator), config.without, generator)
         state = simulator.reset(episode)
         replay.begin(state)
         noise = _noise(config, episode)
@@ -123,25 +172,25 @@ def train(
             replay.add(action, stepped.reward, state)
             if episode >= random - 1 and (episode > 0 or t + 1 >= config.ddpg.returns):
                 for _ in range(config.updates):
-                    env = first_of + torch.randint(each, (agents, config.batch), generator=generator)
+                    of = embeddings.pairs(each, generator)
+                    env = first_of + of[torch.randint(len(of), (agents, config.batch), generator=generator)]
                     before, acted, rewarded, after = replay.draw(
                         env, generator, config.ddpg.returns, config.ddpg.discount
                     )
-                    agent.learn(Batch(before, acted, rewarded, after, embedding[env]))
+                    batch = Batch(before, acted, rewarded, after, embedding[env])
+                    embeddings.learn(agent, batch, env, replay)
         _keep(checkpoints, name, agent, replay, config, episode + 1)
         on_step(episode + 1, config.episodes)
     return agent
 
 
-def _shown(
-    variants: Float[Tensor, "variant env embed"] | None, envs: int, without: float, generator: torch.Generator
+def _hidden(
+    embedding: Float[Tensor, "env shown"], without: float, generator: torch.Generator
 ) -> Float[Tensor, "env shown"]:
-    """One variant of each pair's embedding and a 1, or zeros where none is shown."""
-    if variants is None:
-        return torch.zeros(envs, 0)
-    chosen = variants[torch.randint(len(variants), (envs,), generator=generator), torch.arange(envs)]
-    there = (torch.rand(envs, 1, generator=generator) >= without).float()
-    return torch.cat([chosen, torch.ones(envs, 1)], dim=-1) * there
+    """Zeros in place of the embedding for a share of the pairs."""
+    if not embedding.shape[1]:
+        return embedding
+    return embedding * (torch.rand(len(embedding), 1, generator=generator) >= without).float()
 
 
 def _split(values: Float[Tensor, "env feature"], agents: int) -> Float[Tensor, "agent each feature"]:

@@ -24,7 +24,7 @@ ACTION = ("cpu_cores", "memory_mib", "replicas")
 LARGEST_CHANGE = 2.5
 MEMORY_HEADROOM = (0.9, 8.0)
 """Of `targets`: memory limit over the recent peak of memory in use."""
-CPU_TARGET = (0.03, 1.1)
+CPU_TARGET = (0.004, 1.1)
 """Of `targets`: share of the cores that the recent peak of demand is to use. Above 1 the replicas become fewer."""
 LOOSE = 0.2
 """Of `targets`: distance of a limit from its target, in its logarithm, up to which it stays."""

@@ -18,9 +18,11 @@ from jaxtyping import Float
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS, Limits, placed
 from flashfm.tasks.autoscaling.parameters import LONGEST_START, Params
-from flashfm.tasks.autoscaling.serving import replica_capacity_per_s
+from flashfm.tasks.autoscaling.serving import latency, replica_capacity_per_s
 
 Range = tuple[float, float]
+BUSY = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+"""Shares of a replica's throughput at which its latency is looked at."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PairDistribution:
     restarts: float = 0.5
     """Share of deployments whose limits cannot be changed in place."""
     slack: Range = (1.1, 12.0)
-    """Objective over the p99 of an unloaded replica with one core."""
+    """Objective over the p99 of an unloaded replica with one core, whatever its neighbours do."""
     timeout_s: Range = (5.0, 60.0)
     """At least twice the objective, which could not be missed otherwise."""
     nodes: tuple[int, int] = (4, 10)
@@ -87,7 +89,7 @@ def draw(
     base = workers * measured("memory_base_mib") + log_uniform(d.held_mib)
     tail = np.maximum(measured("tail"), log_uniform(d.tail))
     speed, neighbours = log_uniform(d.node_speed), rng.uniform(*d.neighbours, n)
-    alone = cpu_s / (speed * (1 - 0.5 * neighbours)) + wait_s
+    alone = cpu_s / (speed * (1 - neighbours)) + wait_s
     slo_s = log_uniform(d.slack) * tail * alone
     params = Params(
         cpu_s=cpu_s,
@@ -113,17 +115,22 @@ def draw(
 
 
 def capacity_per_s(params: Params) -> Any:
-    """Most requests a second that a pair can serve: the best of some limits, with all replicas that there is room for.
+    """Most requests a second that a pair can serve within its objective, whatever the neighbours do.
 
-    Neighbours are taken at half of what they can be, and memory as enough for all requests that a replica works on.
+    The best of some limits, with all replicas that there is room for and memory for all requests that a replica works
+    on.
     """
     xp = array_namespace(params.cpu_s)
-    speed = params.node_speed * (1 - 0.5 * params.neighbours)
+    speed = params.node_speed * (1 - params.neighbours)
     needed = 1.2 * (params.memory_base_mib + params.memory_request_mib * params.concurrency)
     memory = xp.minimum(needed.clip(*MEMORY_MIB), params.node_memory_mib)
-    most = xp.zeros_like(params.cpu_s) + REPLICAS[1]
-    best = xp.zeros_like(params.cpu_s)
+    none = xp.zeros_like(params.cpu_s)
+    best = none
     for cores in (0.1, 0.25, 0.5, 1.0, 1.3, 1.95, 3.9):
-        limits = placed(params, Limits(xp.zeros_like(most) + min(max(cores, CPU_CORES[0]), CPU_CORES[1]), memory, most))
-        best = xp.maximum(best, limits.replicas * replica_capacity_per_s(params, limits.cpu_cores, speed))
+        limits = placed(params, Limits(none + min(max(cores, CPU_CORES[0]), CPU_CORES[1]), memory, none + REPLICAS[1]))
+        most, within = replica_capacity_per_s(params, limits.cpu_cores, speed), none
+        for share in BUSY:
+            _, p99 = latency(params, limits.cpu_cores, speed, share * most)
+            within = xp.where(p99 <= params.slo_s, share, within)
+        best = xp.maximum(best, limits.replicas * within * most)
     return best

@@ -7,7 +7,7 @@ capacity bounds every load, so that what no autoscaler could serve is not asked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -125,3 +125,30 @@ def split(scenario: Scenario, training: int = TRAINING, seed: int = 0) -> tuple[
     """Pairs to train on and pairs to test on, parted at random; their applications differ, since names do."""
     order = np.random.default_rng([seed, 1]).permutation(len(scenario))
     return scenario.take(np.sort(order[:training])), scenario.take(np.sort(order[training:]))
+
+
+def training_pairs(applications: int = TRAINING, environments: int = 1, seed: int = 0) -> Scenario:
+    """What is trained on: the applications to train on, each in several deployments, environments and loads.
+
+    Args:
+        applications: how many, the first of those to train on.
+        environments: that each is drawn in, at least 1.
+        seed: of the first environment of each; the others have the seeds after it.
+    """
+    return joined([split(default(seed + i))[0].take(np.arange(applications)) for i in range(environments)])
+
+
+def joined(scenarios: Sequence[Scenario]) -> Scenario:
+    """The pairs of all of them, in order."""
+
+    def each(part: str) -> dict[str, np.ndarray]:
+        of = [getattr(one, part) for one in scenarios]
+        return {f.name: np.concatenate([getattr(one, f.name) for one in of]) for f in fields(of[0])}
+
+    return Scenario(
+        sum((one.apps for one in scenarios), ()),
+        Params(**each("params")),
+        LoadParams(**each("loads")),
+        np.concatenate([one.capacity_per_s for one in scenarios]),
+        scenarios[0].trace,
+    )
