@@ -13,7 +13,9 @@
     ├── PackagingError         deployable artefacts cannot be written
     ├── ModelError             a model cannot be pretrained, adapted or asked as it was asked
     │   └── ShotsError         the shots of a pair, or what is asked about it, do not fit the model
-    └── ArtifactError          a saved model is missing, damaged, foreign or of a later version
+    ├── ArtifactError          a saved model is missing, damaged, foreign or of a later version
+    └── ControlError           live control cannot start or go on
+        └── BackendError       what is controlled could not be observed or changed; the next step tries again
 
 A message says what went wrong, where, what was expected, what came, and how to mend it. The command line prints it as
 one line and exits with the error's `exit_code`; a traceback is always a bug.
@@ -84,3 +86,13 @@ class ArtifactError(FlashError):
     """A saved model is missing, damaged, foreign or of a later version."""
 
     exit_code = 8
+
+
+class ControlError(FlashError):
+    """Live control cannot start or go on."""
+
+    exit_code = 9
+
+
+class BackendError(ControlError):
+    """What is controlled could not be observed or changed; the next step tries again."""

@@ -15,7 +15,7 @@ from flashfm.adapt.agent_finetune import FineTuneConfig
 from flashfm.adapt.gate import SAFE, GateConfig
 from flashfm.baselines.scaling import HpaVpa
 from flashfm.experiments.adapting import Recorder, live
-from flashfm.experiments.guarded import EMBEDDED, TUNED, as_targets, guarded
+from flashfm.experiments.guarded import EMBEDDED, TUNED, guarded
 from flashfm.experiments.scaling import controller_acts
 from flashfm.experiments.single import SINGLE
 from flashfm.models.agent import AgentModel
@@ -23,7 +23,7 @@ from flashfm.models.ddpg import DdpgConfig
 from flashfm.pretraining.autoscaling import AutoscalingConfig, pretrain
 from flashfm.pretraining.identification import IdentificationConfig
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, REPLICAS, Limits, State, StepOutcome
-from flashfm.tasks.autoscaling.interface import CPU_TARGET, MEMORY_HEADROOM, Recent, decode
+from flashfm.tasks.autoscaling.interface import CPU_TARGET, MEMORY_HEADROOM, Recent, as_targets, decode
 from flashfm.tasks.autoscaling.scenario import default
 
 
@@ -50,7 +50,7 @@ def between(bounds: tuple[float, float]) -> st.SearchStrategy[float]:
     replicas=st.integers(int(REPLICAS[0]), int(REPLICAS[1])),
     memory_mib=between((100.0, 1000.0)),
     headroom=between(MEMORY_HEADROOM),
-    used=between(CPU_TARGET),
+    used=between((CPU_TARGET[0], CPU_TARGET[-1])),
 )
 def test_targets_ask_for_the_limits_they_were_made_of(
     cores: float, replicas: int, memory_mib: float, headroom: float, used: float

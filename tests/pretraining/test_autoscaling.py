@@ -22,9 +22,10 @@ from flashfm.adapt.agent import FlashAgent
 from flashfm.errors import ArtifactError
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import PAPER, DdpgConfig
-from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
+from flashfm.pretraining.autoscaling import AutoscalingConfig, pretrain
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
+from flashfm.pretraining.lived import collect
 from flashfm.pretraining.reinforcement import AgentConfig, train
 from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.interface import ACTION

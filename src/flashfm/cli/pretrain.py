@@ -120,6 +120,7 @@ def autoscaling(
 
     from flashfm.adapt.agent import FlashAgent
     from flashfm.artifact.card import render
+    from flashfm.baselines.scaling import in_use
     from flashfm.experiments.autoscaling import card
     from flashfm.pretraining.autoscaling import pretrain
     from flashfm.pretraining.checkpoints import Checkpoints
@@ -133,7 +134,7 @@ def autoscaling(
         Checkpoints(folder) as partial,
         progress_bar("pretraining", quiet=as_json) as told,
     ):
-        model = pretrain(scenario, settings.pretraining, seed=seed, on_step=told, checkpoints=partial)
+        model = pretrain(scenario, settings.pretraining, seed=seed, on_step=told, checkpoints=partial, rules=in_use())
         seconds = partial.seconds
         command = _command("autoscaling", words, quick)
         known = card(place.name, model, pairs=pairs, seed=seed, seconds=seconds, command=command)

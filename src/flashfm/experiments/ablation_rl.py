@@ -25,9 +25,9 @@ from flashfm.models.ddpg import Ddpg
 from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining import identification
-from flashfm.pretraining.autoscaling import Policy, collect
 from flashfm.pretraining.end_to_end import EndToEndConfig, ThroughCritic
 from flashfm.pretraining.identification import IdentificationConfig
+from flashfm.pretraining.lived import Policy, collect
 from flashfm.pretraining.reinforcement import AgentConfig, Cached, train
 from flashfm.tasks.autoscaling.hidden import Hidden
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions

@@ -20,7 +20,7 @@ from torch import Tensor
 from flashfm.experiments.scaling import Act, Judged, judge, model_acts
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import Ddpg, DdpgConfig, Network
-from flashfm.pretraining.autoscaling import collect
+from flashfm.pretraining.lived import collect
 from flashfm.pretraining.reinforcement import AgentConfig, train
 from flashfm.tasks.autoscaling.dynamics import Limits
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions, violated

@@ -17,20 +17,25 @@ import numpy as np
 
 from flashfm.adapt.agent import FlashAgent
 from flashfm.artifact.card import CardData, render
+from flashfm.baselines.scaling import HpaVpa, HpaVpaConfig, in_use
 from flashfm.experiments import results
 from flashfm.experiments.foreign import foreign, table
 from flashfm.experiments.scaling import EPISODES, METRICS, Judged, cells, judge, model_acts
 from flashfm.measurements.machine import describe
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import KIND
-from flashfm.pretraining.autoscaling import AutoscalingConfig, collect, pretrain
+from flashfm.pretraining.autoscaling import AutoscalingConfig, pretrain
 from flashfm.pretraining.checkpoints import Checkpoints
+from flashfm.pretraining.lived import collect, collect_rules
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split, training_pairs
 
 ALPHAS = (0.3, 0.5, 0.7)
 NAME = "autoscaling"
 CHECKPOINTS = "checkpoints"
-ARMS = ("without embedding", "after 1 warm-up", "after 3 warm-ups")
+RULES = HpaVpaConfig(target=0.5, day_s=3600.0)
+"""What plays warm-ups where it is not the model itself."""
+BY_RULES = "after 1 warm-up by HPA + VPA"
+ARMS = ("without embedding", "after 1 warm-up", "after 3 warm-ups", BY_RULES)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,14 @@ def run(
     test_on = split(default(config.seed))[1].take(np.arange(config.tested))
     path, command = folder / "autoscaling.json", "flashfm reproduce autoscaling" + (" --quick" if quick else "")
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
-        model = pretrain(train_on, config.pretraining, seed=config.seed, on_step=on_step, checkpoints=checkpoints)
+        model = pretrain(
+            train_on,
+            config.pretraining,
+            seed=config.seed,
+            on_step=on_step,
+            checkpoints=checkpoints,
+            rules=in_use(),
+        )
         seconds = checkpoints.seconds
         rows, kinds = _judge(model, test_on, config.seed, seconds)
         low, high = config.pretraining.agent.alpha
@@ -92,7 +104,8 @@ def run(
             command=command,
             protocol=(
                 f"one model, alpha from {low} to {high} in pretraining; {len(test_on)} unseen applications, {EPISODES}"
-                " episodes each; warm-up episodes by the model's own policy without embedding"
+                " episodes each; warm-up episodes by the model's own policy without embedding, or by HPA and VPA at a"
+                f" target of {RULES.target:g}, which is none of those of pretraining"
             ),
             seeds=[config.seed],
             rows=rows,
@@ -151,7 +164,8 @@ def _judge(
     kinds: list[dict[str, Any]] = []
     for alpha in ALPHAS:
         warm = collect(test_on.simulator(actions=model.actions, seed=31), model.shared, 3, 0.1, seed, (alpha, alpha))
-        embedded: list[Any] = [None, model.embed(warm[:, :1]), model.embed(warm)]
+        today = collect_rules(test_on.simulator(actions="targets", seed=32), [HpaVpa(RULES)], seed, (alpha, alpha))
+        embedded: list[Any] = [None, model.embed(warm[:, :1]), model.embed(warm), model.embed(today)]
         for name, embedding in zip(ARMS, embedded, strict=True):
             judged = judge(test_on, model_acts(model, embedding), alpha=alpha, actions=model.actions)
             rows += _rows(f"alpha {alpha}", name, judged, seconds)

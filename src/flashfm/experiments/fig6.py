@@ -42,7 +42,7 @@ from flashfm.experiments.scaling import EPISODES, Act, controller_acts, digest, 
 from flashfm.experiments.single import ENVS, SINGLE, acts_each, train_each
 from flashfm.experiments.updates import Case, cases_of
 from flashfm.models.agent import AgentModel
-from flashfm.pretraining.autoscaling import collect
+from flashfm.pretraining.lived import collect
 from flashfm.pretraining.reinforcement import AgentConfig
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Stepped

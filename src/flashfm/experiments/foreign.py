@@ -15,7 +15,7 @@ import numpy as np
 from flashfm.experiments.scaling import EPISODES, judge, model_acts
 from flashfm.models.agent import AgentModel
 from flashfm.models.novelty import LEVEL
-from flashfm.pretraining.autoscaling import collect
+from flashfm.pretraining.lived import collect
 from flashfm.tasks.autoscaling.pairs import PairDistribution
 from flashfm.tasks.autoscaling.scenario import default, split
 

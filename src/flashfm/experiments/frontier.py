@@ -26,7 +26,7 @@ from flashfm.experiments import frontier_page, results
 from flashfm.experiments.frontier_page import AFTER, ALIKE, BEFORE, CONTROLLERS, FIGURES, Arm, undominated
 from flashfm.experiments.scaling import EPISODES, Judged, controller_acts, decided, digest, judge
 from flashfm.models.agent import AgentModel
-from flashfm.pretraining.autoscaling import collect
+from flashfm.pretraining.lived import collect
 from flashfm.tasks.autoscaling.dynamics import Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
 from flashfm.tasks.autoscaling.simulator import Chance, Simulator, Stepped

@@ -7,7 +7,6 @@ have had in the same ones.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from flashfm.experiments.adapting import NOISE, Lived, OnStep, Recorder, Rewards
 from flashfm.experiments.scaling import EPISODES, controller_acts, decided, judge
 from flashfm.models.agent import AgentModel
 from flashfm.tasks.autoscaling.dynamics import Limits
-from flashfm.tasks.autoscaling.interface import CPU_TARGET, MEMORY_HEADROOM, Recent, decode, encode
+from flashfm.tasks.autoscaling.interface import as_targets, decode
 from flashfm.tasks.autoscaling.scenario import Scenario
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Stepped
 
@@ -45,18 +44,6 @@ class Guarded:
     """Of the safe controller alone, under the same loads and chance."""
     served: Int[np.ndarray, "episode pair"]
     """Which policy of the gate did."""
-
-
-def as_targets(limits: Limits, recent: Recent) -> Float[Tensor, "pair action"]:
-    """The action of kind `targets` that asks for these limits, as closely as its bounds allow."""
-
-    def place(value: Tensor, low: float, high: float) -> Tensor:
-        return 2 * (value / low).log() / math.log(high / low) - 1
-
-    cores = encode(limits)[:, 0]
-    memory = place(limits.memory_mib / recent.memory_mib, *MEMORY_HEADROOM)
-    target = place(recent.cores / (limits.replicas * limits.cpu_cores), *CPU_TARGET)
-    return torch.stack([cores, memory, -target], dim=-1).clamp(-1.0, 1.0)
 
 
 def guarded(

@@ -9,7 +9,7 @@ was killed goes on from its checkpoints, and ends with the same model as one tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any
 
@@ -22,21 +22,19 @@ import flashfm
 from flashfm.models import novelty
 from flashfm.models.agent import AgentModel, policy
 from flashfm.models.novelty import NoveltyModel
-from flashfm.models.replay import tokens
 from flashfm.models.threads import one_thread
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.pretraining import identification
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
+from flashfm.pretraining.lived import Rules, collect, collect_rules, shuffled
 from flashfm.pretraining.reinforcement import AgentConfig, Cached, train
 from flashfm.tasks.autoscaling.hidden import Hidden
 from flashfm.tasks.autoscaling.interface import Actions
 from flashfm.tasks.autoscaling.scenario import Scenario
-from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator
+from flashfm.tasks.autoscaling.simulator import Simulator
 
 HELD_OUT = 8
-Policy = Callable[[Float[Tensor, "one env feature"]], Float[Tensor, "one env action"]]
-"""Such as a `Network` of one agent."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class AutoscalingConfig:
     """Of both policies."""
     identification: IdentificationConfig = field(default_factory=IdentificationConfig)
     actions: Actions = "targets"
-    episodes: int = 5
+    episodes: int = 4
     """Episodes of each pair that the encoder learns from."""
     noise: float = 0.1
     """On the actions of these episodes: a pair shows more of itself when it is pushed a little."""
@@ -60,6 +58,7 @@ def pretrain(
     seed: int = 0,
     on_step: Callable[[int, int], object] = lambda *_: None,
     checkpoints: Checkpoints | None = None,
+    rules: Mapping[str, Rules] | None = None,
 ) -> AgentModel:
     """Pretrain on all pairs of a scenario.
 
@@ -69,15 +68,17 @@ def pretrain(
         seed: of everything that chance decides; the same seed gives the same model on the same machine.
         on_step: told of progress, in episodes.
         checkpoints: what a stopped run goes on from; they stay until the caller, who has saved the model, removes them.
+        rules: autoscalers of today by name, each of which plays one episode of each pair for the encoder: whoever moves
+            to the agent has lived through those of something else.
 
     Raises:
         ArtifactError: the checkpoints are damaged, or of another run.
         DataError: a checkpoint cannot be written.
     """
-    config, checkpoints = config or AutoscalingConfig(), checkpoints or Checkpoints()
-    checkpoints.belong(_run(scenario, config, seed))
+    config, checkpoints, rules = config or AutoscalingConfig(), checkpoints or Checkpoints(), rules or {}
+    checkpoints.belong({**_run(scenario, config, seed), "rules": list(rules)})
     with one_thread():
-        return _pretrain(scenario, config, seed, on_step, checkpoints)
+        return _pretrain(scenario, config, seed, on_step, checkpoints, list(rules.values()))
 
 
 def _pretrain(
@@ -86,12 +87,13 @@ def _pretrain(
     seed: int,
     on_step: Callable[[int, int], object],
     checkpoints: Checkpoints,
+    rules: list[Rules],
 ) -> AgentModel:
     trained = config.agent.episodes
     total = 2 * trained + config.episodes
 
     def simulator(part: int) -> Simulator:
-        return scenario.simulator(actions=config.actions, seed=3 * seed + part)
+        return scenario.simulator(actions=config.actions, seed=4 * seed + part)
 
     shared = policy(
         train(
@@ -104,6 +106,11 @@ def _pretrain(
         )
     )
     lived = collect(simulator(1), shared, config.episodes, config.noise, seed, config.agent.alpha)
+    if rules:
+        others = collect_rules(
+            scenario.simulator(actions="targets", seed=3 * seed + 1), rules, seed, config.agent.alpha
+        )
+        lived = shuffled(torch.cat([lived, others], dim=1), seed)
     on_step(trained + config.episodes, total)
     hidden = torch.from_numpy(Hidden.like(scenario).of(scenario))
     known, _ = _parted(len(scenario))
@@ -164,33 +171,3 @@ def _run(scenario: Scenario, config: AutoscalingConfig, seed: int) -> dict[str, 
         content.update(np.ascontiguousarray(array).tobytes())
     settings = {"pairs": len(scenario), "seed": seed, "flashfm": flashfm.__version__, "config": asdict(config)}
     return {"task": "autoscaling", **settings, "scenario": content.hexdigest()}
-
-
-@torch.no_grad()
-def collect(
-    simulator: Simulator, shared: Policy, episodes: int, noise: float, seed: int, alpha: tuple[float, float]
-) -> Float[Tensor, "env trajectory step token"]:
-    """Episodes of a policy in every pair, as tokens.
-
-    Args:
-        simulator: of the pairs.
-        shared: the policy; it is shown no embedding.
-        episodes: how many.
-        noise: standard deviation of the noise on actions.
-        seed: of the noise and of alpha.
-        alpha: range that each pair's trade-off is drawn from, anew for each episode.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for _ in range(episodes):
-        simulator.alpha = alpha[0] + (alpha[1] - alpha[0]) * torch.rand(len(simulator), generator=generator)
-        states, actions, rewards = [simulator.reset()], [], []
-        for _ in range(EPISODE_STEPS):
-            action = shared(states[-1][None])[0]
-            action = (action + noise * torch.randn(action.shape, generator=generator)).clamp(-1.0, 1.0)
-            stepped = simulator.step(action)
-            states.append(stepped.observation)
-            actions.append(action)
-            rewards.append(stepped.reward)
-        found.append(tokens(torch.stack(states), torch.stack(actions), torch.stack(rewards)))
-    return torch.stack(found, dim=1)

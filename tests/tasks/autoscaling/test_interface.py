@@ -66,7 +66,7 @@ def test_an_action_of_changes_of_zero_leaves_everything_as_it_is() -> None:
 def test_an_action_of_targets_follows_what_is_in_use() -> None:
     _, state, outcome = settled(rate=100.0)
     # 2 cores are in use; at a target of 0.5 that takes 4, of one core each
-    half = -(2 * np.log(0.5 / CPU_TARGET[0]) / np.log(CPU_TARGET[1] / CPU_TARGET[0]) - 1)
+    half = -np.log(0.5 / CPU_TARGET[1]) / np.log(CPU_TARGET[2] / CPU_TARGET[1])
     one_core = 2 * np.log(1 / 0.1) / np.log(4 / 0.1) - 1
     limits = decode(np.array([[one_core, -1.0, half]]), "targets", state, outcome, remember(None, outcome))
     assert limits.cpu_cores[0] == pytest.approx(1.0)

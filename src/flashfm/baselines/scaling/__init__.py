@@ -6,7 +6,7 @@ knows the application. Nothing here reads or writes files.
 
 from flashfm.baselines.scaling.controller import Controller, Usage, usage
 from flashfm.baselines.scaling.hpa import Hpa, HpaConfig
-from flashfm.baselines.scaling.hpa_vpa import HpaVpa, HpaVpaConfig
+from flashfm.baselines.scaling.hpa_vpa import HpaVpa, HpaVpaConfig, in_use
 from flashfm.baselines.scaling.planner import Planner, PlannerConfig
 from flashfm.baselines.scaling.static import Static, StaticConfig
 from flashfm.baselines.scaling.tuning import GRIDS, Trial, by_reward, by_violations, play, tune
@@ -29,6 +29,7 @@ __all__ = [
     "VpaConfig",
     "by_reward",
     "by_violations",
+    "in_use",
     "play",
     "tune",
     "usage",

@@ -17,6 +17,15 @@ if TYPE_CHECKING:  # a controller of a real cluster needs no simulator
 
 
 @runtime_checkable
+class Begun(Protocol):
+    """What controllers that know nothing hidden read of an episode that begins: a simulator has it, and a cluster."""
+
+    @property
+    def outcome(self) -> StepOutcome:
+        """Of the step before the first decision."""
+
+
+@runtime_checkable
 class Controller(Protocol):
     """An autoscaler of a batch of pairs."""
 

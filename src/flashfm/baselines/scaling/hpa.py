@@ -11,16 +11,13 @@ starting count as not ready for memory as well; all that are ready have the mean
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from array_api_compat import array_namespace
 
-from flashfm.baselines.scaling.controller import bounded, usage
+from flashfm.baselines.scaling.controller import Begun, bounded, usage
 from flashfm.tasks.autoscaling.dynamics import REPLICAS, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.parameters import STEP_S
-
-if TYPE_CHECKING:
-    from flashfm.tasks.autoscaling.simulator import Simulator
 
 SYNC_S = 15.0
 """Period of the controller, and of the policies that bound how fast it adds replicas."""
@@ -59,7 +56,7 @@ class Hpa:
         self.config = config or HpaConfig()
         self._recommended: list[Any] = []
 
-    def reset(self, simulator: Simulator) -> None:
+    def reset(self, simulator: Begun) -> None:
         """Begin an episode: all that was ever recommended are the replicas that are there."""
         self._recommended = [simulator.outcome.replicas]
 

@@ -10,17 +10,14 @@ replicas follow the load, limits follow what a replica can use.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from array_api_compat import array_namespace
 
-from flashfm.baselines.scaling.controller import bounded, usage
+from flashfm.baselines.scaling.controller import Begun, bounded, usage
 from flashfm.baselines.scaling.hpa import Hpa, HpaConfig
 from flashfm.baselines.scaling.vpa import Recommender, Updater, VpaConfig
 from flashfm.tasks.autoscaling.dynamics import Limits, State, StepOutcome
-
-if TYPE_CHECKING:
-    from flashfm.tasks.autoscaling.simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,11 @@ class HpaVpa:
     def __init__(self, config: HpaVpaConfig | None = None) -> None:
         self.config = config or HpaVpaConfig()
         self._hpa = Hpa(self.config.hpa)
-        self._of: Simulator | None = None
+        self._of: Begun | None = None
         self._recommender: Recommender
         self._updater: Updater
 
-    def reset(self, simulator: Simulator) -> None:
+    def reset(self, simulator: Begun) -> None:
         """Begin an episode."""
         like, vpa = simulator.outcome.ready, self.config.vpa
         if not (vpa.remembers and simulator is self._of):
@@ -105,3 +102,8 @@ class HpaVpa:
                 xp.where(due, kept.target, state.cpu_cores), xp.where(due, memory.target, state.memory_mib), replicas
             )
         )
+
+
+def in_use() -> dict[str, HpaVpa]:
+    """What many clusters run: both together at some targets, by name."""
+    return {f"HPA + VPA at {target:g}": HpaVpa(HpaVpaConfig(target=target, day_s=3600.0)) for target in (0.2, 0.4, 0.7)}

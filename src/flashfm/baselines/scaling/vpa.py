@@ -12,17 +12,14 @@ get the limits in force, not the target, because all replicas of a pair have the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from flashfm.baselines.scaling.controller import Usage, bounded, usage
+from flashfm.baselines.scaling.controller import Begun, Usage, bounded, usage
 from flashfm.baselines.scaling.histogram import Buckets
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.parameters import STEP_S
-
-if TYPE_CHECKING:
-    from flashfm.tasks.autoscaling.simulator import Simulator
 
 CPU_BUCKETS = Buckets(first=0.01, most=CPU_CORES[1])
 MEMORY_BUCKETS = Buckets(first=1e7 / 2**20, most=1.5 * MEMORY_MIB[1])
@@ -160,12 +157,12 @@ class Vpa:
 
     def __init__(self, config: VpaConfig | None = None) -> None:
         self.config = config or VpaConfig()
-        self._of: Simulator | None = None
+        self._of: Begun | None = None
         self._recommender: Recommender
         self._updater: Updater
         self._replicas: Any = None
 
-    def reset(self, simulator: Simulator) -> None:
+    def reset(self, simulator: Begun) -> None:
         """Begin an episode."""
         like = simulator.outcome.ready
         if not (self.config.remembers and simulator is self._of):

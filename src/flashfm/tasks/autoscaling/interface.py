@@ -24,8 +24,10 @@ ACTION = ("cpu_cores", "memory_mib", "replicas")
 LARGEST_CHANGE = 2.5
 MEMORY_HEADROOM = (0.9, 8.0)
 """Of `targets`: memory limit over the recent peak of memory in use."""
-CPU_TARGET = (0.004, 1.1)
-"""Of `targets`: share of the cores that the recent peak of demand is to use. Above 1 the replicas become fewer."""
+CPU_TARGET = (0.004, 0.3, 1.1)
+"""Of `targets`: share of the cores that the recent peak of demand is to use, at an action of 1, 0 and -1. Above 1 the
+replicas become fewer. Below the middle the scale is quadratic in the action: some pairs need very many idle cores, most
+are told apart near the middle."""
 LOOSE = 0.2
 """Of `targets`: distance of a limit from its target, in its logarithm, up to which it stays."""
 LEAST_DEMAND = 0.01
@@ -152,7 +154,7 @@ def decode(action: Any, kind: Actions, state: State, outcome: StepOutcome, recen
         cores = xp.exp(_within(action[:, 0], *CPU_CORES))
         memory = recent.memory_mib * xp.exp(_within(action[:, 1], *MEMORY_HEADROOM))
         cores, memory = _loosely(cores, state.cpu_cores), _loosely(memory, state.memory_mib)
-        wanted = recent.cores / xp.exp(_within(-action[:, 2], *CPU_TARGET))
+        wanted = recent.cores / _target(action[:, 2])
         values = [cores, memory, wanted / cores + 0.5]
     else:
         now = (state.cpu_cores, state.memory_mib, outcome.replicas)
@@ -166,9 +168,34 @@ def encode(limits: Limits) -> Any:
     return xp.stack([_place(value, bounds) for value, bounds in zip(limits, BOUNDS, strict=True)], axis=-1)
 
 
+def as_targets(limits: Limits, recent: Recent) -> Any:
+    """The action of kind `targets` that asks for these limits as closely as its bounds allow, [env, 3]."""
+    xp = array_namespace(limits.cpu_cores)
+    memory = _place(limits.memory_mib / recent.memory_mib, MEMORY_HEADROOM)
+    asked = _target_place(recent.cores / (limits.replicas * limits.cpu_cores))
+    return xp.stack([_place(limits.cpu_cores, CPU_CORES), memory, asked], axis=-1).clip(min=-1.0, max=1.0)
+
+
 def _loosely(target: Any, now: Any) -> Any:
     xp = array_namespace(target)
     return xp.where(xp.abs(xp.log(target / now)) < LOOSE, now, target)
+
+
+def _target(action: Any) -> Any:
+    """Share of the cores that an action wants used."""
+    xp = array_namespace(action)
+    least, middle, most = CPU_TARGET
+    few, many = action.clip(max=0.0), action.clip(min=0.0)
+    return middle * xp.exp(-few * math.log(most / middle) - many**2 * math.log(middle / least))
+
+
+def _target_place(share: Any) -> Any:
+    """Inverse of `_target`."""
+    xp = array_namespace(share)
+    least, middle, most = CPU_TARGET
+    above = xp.log(share / middle).clip(min=0.0) / math.log(most / middle)
+    below = xp.log(middle / share).clip(min=0.0) / math.log(middle / least)
+    return below**0.5 - above
 
 
 def _within(action: Any, low: float, high: float) -> Any:

@@ -118,14 +118,14 @@ def capacity_per_s(params: Params) -> Any:
     """Most requests a second that a pair can serve within its objective, whatever the neighbours do.
 
     The best of some limits, with all replicas that there is room for and memory for all requests that a replica works
-    on.
+    on. Where even the least load misses the objective, it is what can be served at all.
     """
     xp = array_namespace(params.cpu_s)
     speed = params.node_speed * (1 - params.neighbours)
     needed = 1.2 * (params.memory_base_mib + params.memory_request_mib * params.concurrency)
     memory = xp.minimum(needed.clip(*MEMORY_MIB), params.node_memory_mib)
     none = xp.zeros_like(params.cpu_s)
-    best = none
+    best = at_all = none
     for cores in (0.1, 0.25, 0.5, 1.0, 1.3, 1.95, 3.9):
         limits = placed(params, Limits(none + min(max(cores, CPU_CORES[0]), CPU_CORES[1]), memory, none + REPLICAS[1]))
         most, within = replica_capacity_per_s(params, limits.cpu_cores, speed), none
@@ -133,4 +133,5 @@ def capacity_per_s(params: Params) -> Any:
             _, p99 = latency(params, limits.cpu_cores, speed, share * most)
             within = xp.where(p99 <= params.slo_s, share, within)
         best = xp.maximum(best, limits.replicas * within * most)
-    return best
+        at_all = xp.maximum(at_all, limits.replicas * most)
+    return xp.where(best > 0, best, at_all)
