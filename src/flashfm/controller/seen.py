@@ -76,7 +76,7 @@ def see(sample: Sample, before: Seen | None, terms: Terms) -> Seen:
     p99_s = max(last_p99_s if s.p99_s is None else s.p99_s, 1e-6)
     cores, mebibytes = replicas * cpu, replicas * memory
 
-    def array(value: float) -> Float[np.ndarray, " 1"]:
+    def array(value: float | int) -> Float[np.ndarray, " 1"]:
         return np.array([value], np.float64)
 
     none = array(0.0)

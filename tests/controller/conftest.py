@@ -1,0 +1,35 @@
+"""What tests of the controller share: the agent that ships, unseen applications, and rigs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rig import Rig
+
+from flashfm.adapt.agent import FlashAgent
+from flashfm.tasks.autoscaling.scenario import Scenario, default, split
+
+
+@pytest.fixture(scope="session")
+def agent() -> FlashAgent:
+    return FlashAgent.from_pretrained("autoscaling")
+
+
+@pytest.fixture(scope="session")
+def unseen() -> Scenario:
+    return split(default(0))[1]
+
+
+@pytest.fixture
+def rig(agent: FlashAgent, unseen: Scenario, tmp_path: Path) -> Iterator[Callable[[int], Rig]]:
+    made: list[Rig] = []
+
+    def make(pair: int) -> Rig:
+        made.append(Rig(agent, unseen, tmp_path / f"state-{len(made)}.db", pair))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.close()
