@@ -50,10 +50,15 @@ def test_a_deployment_goes_through_all_phases_in_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("step", [Step(0.7, False, known=False, novel=False), Step(0.7, False, known=True, novel=True)])
-def test_rules_act_while_the_agent_does_not_know_the_application(step: Step) -> None:
-    life, _ = lived(Life(), *[step] * 200)
+def test_rules_act_while_the_agent_does_not_know_the_application() -> None:
+    life, _ = lived(Life(), *[Step(0.7, False, known=False, novel=False)] * 200)
     assert life.phase is Phase.BOOTSTRAP
+
+
+def test_what_is_novel_from_the_start_is_served_and_does_not_drift() -> None:
+    life, said = lived(Life(), *[Step(0.7, False, known=True, novel=True)] * 100)
+    assert life.phase is Phase.SERVING
+    assert said[1] == "the agent knows the application by an episode, and that it is novel"
 
 
 BAD = Step(0.5, violated=False, known=True, novel=False, image="a")
@@ -80,10 +85,14 @@ def test_the_agent_hands_back_when_it_does_worse(steps: list[Step], why: str) ->
 
 def test_it_may_try_again_only_after_another_bootstrap() -> None:
     life, _ = lived(served(), *[Step(0.7, True, True, False, "a")] * 3)
-    life, said = lived(life, *[FINE] * 4)
-    assert (life.phase, said) == (Phase.BOOTSTRAP, [])
-    life, said = lived(life, FINE)
-    assert life.phase is Phase.ADAPTING
+    for again in range(1, 8):
+        wait = CONFIG.bootstrap_steps * min(2**again, CONFIG.longest_wait)
+        life, said = lived(life, *[FINE] * (wait - 1))
+        assert (life.phase, said) == (Phase.BOOTSTRAP, [])
+        life, _ = lived(life, FINE)
+        assert life.phase is Phase.ADAPTING
+        life, _ = lived(life, *[Step(0.7, True, True, False, "a")] * 3)
+        assert (life.phase, life.returns) == (Phase.BOOTSTRAP, again + 1)
 
 
 def test_probation_is_held_against_the_rules() -> None:

@@ -15,7 +15,7 @@ from flashfm.models.ddpg import Ddpg, DdpgConfig
 from flashfm.pretraining import identification
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
-from flashfm.pretraining.reinforcement import AgentConfig, Cached, train
+from flashfm.pretraining.reinforcement import AgentConfig, Cached, _thrift, train
 from flashfm.tasks.autoscaling import scenario
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 from flashfm.tasks.autoscaling.scenario import Scenario
@@ -110,3 +110,16 @@ def test_the_encoder_finds_out_what_tells_pairs_apart() -> None:
     ridge = torch.linalg.solve(design.T @ design + torch.eye(design.shape[1]), design.T @ hidden[:150])
     told = torch.cat([test_x, torch.ones(50, 1)], dim=1) @ ridge
     assert float(torch.corrcoef(torch.stack([told, hidden[150:]]))[0, 1]) > 0.9
+
+
+def test_spare_cores_cost_a_little_beside_the_reward_and_the_less_the_more_alpha_weighs(few: Scenario) -> None:
+    simulator = few.simulator(seed=1)
+    simulator.reset()
+    stepped = simulator.step(torch.zeros(len(few), len(ACTION)))
+    alpha = torch.full((len(few),), 0.5)
+    cost = -_thrift(stepped, alpha, 0.02)
+    used = stepped.outcome.cpu_use
+    assert (cost >= 0).all()
+    assert torch.equal(cost.argsort(), used.argsort(descending=True)) or len(used.unique()) < len(used)
+    torch.testing.assert_close(-_thrift(stepped, 0 * alpha, 0.02), 2 * cost)
+    assert not _thrift(stepped, alpha, 0.0).any()

@@ -110,9 +110,13 @@ class FlashAgent:
         """
         return self.begin().act(observation)
 
-    def begin(self) -> AdaptedAgent:
-        """An agent for pairs of which nothing is known yet, which remembers what it did last."""
-        return AdaptedAgent(self._model, None)
+    def begin(self, *, gate: bool = False) -> AdaptedAgent:
+        """An agent for pairs of which nothing is known yet, which remembers what it did last.
+
+        Args:
+            gate: as of `adapt`, once it is told of an embedding.
+        """
+        return AdaptedAgent(self._model, None, gate=gate)
 
     def adapt(self, *trajectories: Trajectory, gate: bool = False) -> AdaptedAgent:
         """Get to know pairs by some of their episodes, one to three of which are enough.

@@ -99,7 +99,7 @@ class Keeper:
         self.target, self.config = target, config or KeeperConfig()
         self._agent = agent
         self.life, self.past = Life(), Past()
-        self._policy: AdaptedAgent = agent.begin()
+        self._policy: AdaptedAgent = agent.begin(gate=True)
         self._rules = Rules(self.config.rules)
         self._seen: Seen | None = None
         self._good: list[Sample] = []

@@ -6,10 +6,12 @@ act until the agent knows the application, and whenever it does worse than it di
 ::
 
     SHADOW     the agent decides, nothing is touched; until an operator lets it act
-    BOOTSTRAP  rules act, the agent watches, until it has an episode and an embedding that is not novel
+    BOOTSTRAP  rules act, the agent watches, until it has an episode and an embedding; each time longer
     ADAPTING   the agent acts on probation
     SERVING    the agent acts, until its reward falls or scatters, the objective stays broken, the embedding drifts to
                what pretraining never saw, or something else runs: then BOOTSTRAP again
+
+An application that is novel from the start is served too, by the policy that reads no embedding.
 
 Source: the states are those of AWARE (Qiu et al., ATC 2023), FLASH's sister system; thresholds are ours.
 """
@@ -23,6 +25,7 @@ from enum import StrEnum
 from typing import Any
 
 from flashfm.errors import ModelError
+from flashfm.tasks.autoscaling.parameters import LONGEST_START
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
 
@@ -49,7 +52,9 @@ class LifecycleConfig:
     """
 
     bootstrap_steps: int = EPISODE_STEPS
-    """Least length of BOOTSTRAP; at least 2. An embedding takes a whole episode."""
+    """Least length of the first BOOTSTRAP; at least 2. An embedding takes a whole episode."""
+    longest_wait: int = 16
+    """Each BOOTSTRAP after the agent had to hand back is twice as long, up to so many times the first; at least 1."""
     probation_steps: int = 40
     """Length of ADAPTING; at least 2."""
     window_steps: int = 40
@@ -60,12 +65,14 @@ class LifecycleConfig:
     """Growth of its standard deviation from which it does, above 1; …"""
     least_deviation: float = 0.05
     """… which counts as so much at least."""
-    broken_steps: int = 10
-    """Steps in a row that break the objective, after which rules take over; at least 1."""
+    broken_steps: int = LONGEST_START + 5
+    """Steps in a row that break the objective, after which rules take over; at least 1. Replicas that are ordered at
+    once may take `LONGEST_START` to answer."""
 
     def __post_init__(self) -> None:
         good = {
             "bootstrap_steps": self.bootstrap_steps >= 2,
+            "longest_wait": self.longest_wait >= 1,
             "probation_steps": self.probation_steps >= 2,
             "window_steps": self.window_steps >= 2,
             "reward_fall": self.reward_fall > 0,
@@ -108,6 +115,10 @@ class Life:
     """Steps in a row that broke the objective."""
     image: str = ""
     """What ran when the phase began, or was first said since."""
+    novel: bool = False
+    """Whether the application was novel when the phase began."""
+    returns: int = 0
+    """How often the agent has handed back."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -124,6 +135,8 @@ class Life:
             None if reference is None else (float(reference[0]), float(reference[1])),
             int(kept["broken"]),
             str(kept["image"]),
+            bool(kept["novel"]),
+            int(kept["returns"]),
         )
 
 
@@ -164,27 +177,28 @@ def advance(life: Life, step: Step, *, acting: bool, config: LifecycleConfig | N
     if not acting:
         if life.phase is Phase.SHADOW:
             return Turned(life)
-        return _turn(life, Phase.SHADOW, "the operator lets nobody act", config)
+        return _turn(life, Phase.SHADOW, "the operator lets nobody act", step, config)
     if life.phase is Phase.SHADOW:
-        return _turn(life, Phase.BOOTSTRAP, "the operator lets the controller act", config)
+        return _turn(life, Phase.BOOTSTRAP, "the operator lets the controller act", step, config)
     if life.phase is Phase.BOOTSTRAP:
-        if life.steps < config.bootstrap_steps or not step.known or step.novel:
+        if life.steps < config.bootstrap_steps * min(2**life.returns, config.longest_wait) or not step.known:
             return Turned(life)
-        return _turn(life, Phase.ADAPTING, "the agent knows the application by an episode", config)
+        known = "the agent knows the application by an episode"
+        return _turn(life, Phase.ADAPTING, f"{known}, and that it is novel" if step.novel else known, step, config)
     worse = _worse(life, step, config)
     if worse is not None:
-        return _turn(life, Phase.BOOTSTRAP, worse, config)
+        return _turn(replace(life, returns=life.returns + 1), Phase.BOOTSTRAP, worse, step, config)
     if life.phase is Phase.ADAPTING and life.steps >= config.probation_steps:
-        return _turn(life, Phase.SERVING, "the agent did no worse than the rules on probation", config)
+        return _turn(life, Phase.SERVING, "the agent did no worse than the rules on probation", step, config)
     return Turned(life)
 
 
-def _turn(life: Life, phase: Phase, why: str, config: LifecycleConfig) -> Turned:
+def _turn(life: Life, phase: Phase, why: str, step: Step, config: LifecycleConfig) -> Turned:
     """Another phase. What the agent is held against is what the phase before earned, of late."""
     rewards = life.rewards[-config.window_steps :]
     enough = len(rewards) >= 2 and life.phase is not Phase.SHADOW
     reference = (statistics.fmean(rewards), statistics.stdev(rewards)) if enough and phase.by_agent else None
-    return Turned(Life(phase, reference=reference, image=life.image), why)
+    return Turned(Life(phase, reference=reference, image=life.image, novel=step.novel, returns=life.returns), why)
 
 
 def _worse(life: Life, step: Step, config: LifecycleConfig) -> str | None:
@@ -193,7 +207,7 @@ def _worse(life: Life, step: Step, config: LifecycleConfig) -> str | None:
         return f"the objective was broken in {life.broken} steps in a row"
     if not step.known:
         return "the agent does not know the application any more"
-    if step.novel:
+    if step.novel and not life.novel:
         return "the application has become unlike those of pretraining"
     due = config.probation_steps if life.phase is Phase.ADAPTING else config.window_steps
     if life.reference is None or life.steps < due:

@@ -52,7 +52,7 @@ LIVED, READ = 5, (1, 3, 5)
 """Warm-ups, and how many of them are read: the best, as in the paper."""
 BEST = {f"best {read} of {LIVED} warm-ups": read for read in READ}
 KINDS: dict[str, MetaLearnerConfig] = {
-    "GRU by itself": MetaLearnerConfig("gru", hidden=64, layers=1, dropout=0.0),
+    "GRU by itself": MetaLearnerConfig("gru", hidden=32, layers=1, dropout=0.0),
 }
 """Encoders in place of the set, as wide as is trained in minutes."""
 END_TO_END = "GRU through the critic"
@@ -86,7 +86,7 @@ class AblationConfig:
     tuned_on: int = 200
     """Training pairs that baselines are tuned on."""
     agent: AgentConfig = field(
-        default_factory=lambda: AgentConfig(episodes=60, kept_episodes=8, alpha=(ALPHA, ALPHA), without=0.0)
+        default_factory=lambda: AgentConfig(episodes=45, kept_episodes=8, alpha=(ALPHA, ALPHA), without=0.0)
     )
     identification: IdentificationConfig = field(default_factory=IdentificationConfig)
     end_to_end: EndToEndConfig = field(default_factory=EndToEndConfig)

@@ -46,7 +46,9 @@ ACTIONS: Actions = "targets"
 WARMUPS = 3
 AGENT = replace(SINGLE, episodes=120)
 """Of FIRM's agents: longer than `SINGLE`, since all else is compared with them."""
-PAPERS = replace(AGENT, ddpg=PAPER, random_episodes=1, noise=(0.2, 0.2), hold=0.0, slowest=1.0, kept_episodes=120)
+PAPERS = replace(
+    AGENT, ddpg=PAPER, random_episodes=1, noise=(0.2, 0.2), hold=0.0, slowest=1.0, kept_episodes=120, thrift=0.0
+)
 """Of FIRM's agents as in the paper: its settings of DDPG, batches of 64, noise that is drawn at each step and does
 not fade, learning rates that do not fall, and a replay buffer that forgets nothing. Source: FLASH, table 5."""
 

@@ -31,7 +31,7 @@ class EndToEndConfig:
     """A bidirectional GRU; narrower than the paper's, whose update takes a hundred times that of the agent."""
     pairs: int = 32
     """Pairs that the transitions of an update come from."""
-    every: int = 4
+    every: int = 8
     """Updates of the agent to one of the encoder."""
     recent: int = 3
     """Episodes of a pair of which the best is read: the paper's trajectories expire after 300 steps."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig
 from flashfm.models.replay import Replay
 from flashfm.pretraining.checkpoints import Checkpoints
-from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
-from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, seed_of
+from flashfm.tasks.autoscaling.interface import ACTION, CPU_TARGET, OBSERVATION
+from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Stepped, seed_of
 
 OnStep = Callable[[int, int], object]
 """Told of the episodes that are done and of all of them."""
@@ -52,6 +52,9 @@ class AgentConfig:
     limits that change at every step show nothing."""
     alpha: tuple[float, float] = (0.3, 0.9)
     """Trade-offs drawn for each pair and episode."""
+    thrift: float = 0.02
+    """Learned from beside the reward, times 1 - alpha: the logarithm of the share of the cores in use. The reward alone
+    hardly tells one spare core from five, while its noise is far larger, and policies end where chance has them."""
     without: float = 0.15
     """Share of the pairs of an episode that are shown no embedding, so that one agent also serves pairs without any."""
 
@@ -169,7 +172,7 @@ def train(
             action = action.clamp(-1.0, 1.0)
             stepped = simulator.step(action)
             state = stepped.observation
-            replay.add(action, stepped.reward, state)
+            replay.add(action, stepped.reward + _thrift(stepped, simulator.alpha, config.thrift), state)
             if episode >= random - 1 and (episode > 0 or t + 1 >= config.ddpg.returns):
                 for _ in range(config.updates):
                     of = embeddings.pairs(each, generator)
@@ -182,6 +185,12 @@ def train(
         _keep(checkpoints, name, agent, replay, config, episode + 1)
         on_step(episode + 1, config.episodes)
     return agent
+
+
+def _thrift(stepped: Stepped, alpha: Float[Tensor, " env"], weight: float) -> Float[Tensor, " env"]:
+    """What is learned from beside the reward."""
+    used: Tensor = stepped.outcome.cpu_use.clamp(min=CPU_TARGET[0])
+    return weight * (1 - alpha) * used.log()
 
 
 def _hidden(
