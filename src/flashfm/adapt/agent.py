@@ -244,13 +244,19 @@ class AdaptedAgent:
             at = int(np.flatnonzero(~whole)[0])
             raise ModelError(f"decide: the observation of pair {at} is not finite, and there is no decision to hold")
         action = self.act(observation)
-        self._shown = autoscale.see(observation, self._shown if remembered else None)
+        seen = self._shown is not None and len(self._shown.killed) == len(observation)
+        self._shown = autoscale.see(observation, self._shown if seen else None)
         decided = autoscale.decide(action, self._model.actions, self._shown, terms)
         self._decided = tuple(
             new if fine else autoscale.hold(self._decided[i], observation[i])
             for i, (new, fine) in enumerate(zip(decided, whole.tolist(), strict=True))
         )
         return list(self._decided)
+
+    def watch(self, observation: Float[np.ndarray, "env feature"]) -> None:
+        """See a step without deciding, so that later decisions know its peaks; arguments and errors as of `act`."""
+        self._check(observation)
+        self._shown = autoscale.see(observation, self._shown)
 
     def _check(self, observation: Float[np.ndarray, "env feature"]) -> None:
         """Raise a ModelError where observations are of another width, or of other pairs than are known."""

@@ -146,7 +146,7 @@ class Keeper:
                 self._begin_episode()
             assert self._seen is not None
             self._rules.decide(self._seen)
-            self._policy.decide(self._seen.observation, [self.target.terms])
+            self._policy.watch(self._seen.observation)
 
     def decide(self, got: Sample | str, now_s: float) -> tuple[Decision, Trajectory | None]:
         """What to do after one more step.

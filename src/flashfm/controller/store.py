@@ -231,7 +231,7 @@ class Store:
             "SELECT observation, action, reward FROM trajectories WHERE target = ? ORDER BY n", (name,)
         ).fetchall()
         return [
-            Trajectory(*(np.frombuffer(blob, "<f4").reshape(of) for of, blob in zip(_SHAPES, row, strict=True)))
+            Trajectory(*(np.frombuffer(blob, "<f4").reshape(of).copy() for of, blob in zip(_SHAPES, row, strict=True)))
             for row in rows
         ]
 
