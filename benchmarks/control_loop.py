@@ -2,8 +2,8 @@
 
 Samples are recorded once, from a simulated deployment, and given to every deployment again under its own name;
 decisions are kept in SQLite as always, and what is to be set goes to a double that does nothing. So this is the whole
-loop without the network. Prints milliseconds a step as the median over five rounds with their range, the share of a period of 15 s
-that 1,000 deployments take, and the ratio to the rules alone, whose turn comes in each round.
+loop without the network. Prints milliseconds a step as the median over five rounds with their range, the share of a
+period of 15 s that 1,000 deployments take, and the ratio to the rules alone, whose turn comes in each round.
 
     python benchmarks/control_loop.py [--json] [--write]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flashfm.act.autoscale import Terms
+from flashfm.act.autoscale import Nodes, Terms
 from flashfm.act.guardrails import Setting
 from flashfm.adapt.agent import FlashAgent
 from flashfm.controller.keeper import KeeperConfig, Target
@@ -30,7 +30,9 @@ class Rig:
         self.scenario = unseen.take(np.array([pair]))
         self.backend = SimulatedBackend(self.scenario, steps=STEPS)
         app = self.scenario.apps[0]
-        self.target = Target(app, Terms(float(self.scenario.params.slo_s[0]), 0.7), acting=True)
+        p = self.scenario.params
+        nodes = Nodes(int(p.nodes[0]), float(p.node_cores[0]), float(p.node_memory_mib[0]))
+        self.target = Target(app, Terms(float(p.slo_s[0]), 0.7, nodes), acting=True)
         self.agent, self.path, self.skew_s = agent, path, 0.0
         self.samples: list[Sample] = []
         self.observing: Callable[[Sample], Sample] = lambda sample: sample
