@@ -16,8 +16,9 @@ ARM = {column: np.linspace(1, 20, 50) for column in PANELS}
 
 def test_it_is_drawn_with_a_panel_for_each_value(tmp_path: Path, words_of: Callable[[Path], list[str]]) -> None:
     load = np.linspace(0, 5, 50)
-    path = day_panels(load, {"one": ARM, "two": ARM}, 3.0, tmp_path / "day.svg", title="a day", step_s=30.0)
-    assert {*PANELS.values(), "SLO", "one", "two", "a day", "hours", "20"} <= {*words_of(path)}
+    for step_s, unit in ((300.0, "hours"), (30.0, "minutes")):
+        path = day_panels(load, {"one": ARM, "two": ARM}, 3.0, tmp_path / "day.svg", title="a day", step_s=step_s)
+        assert {*PANELS.values(), "SLO", "one", "two", "a day", unit, "20"} <= {*words_of(path)}
 
 
 def test_from_when_on_the_first_arm_knows_the_application_is_marked(

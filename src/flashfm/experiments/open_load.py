@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from flashfm.measurements.arrivals import exponential
+from flashfm.measurements.connection import Connection
+from flashfm.measurements.replica import cpu_seconds, resident_mib
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
-_REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _SAMPLE_S = 0.25
 
 
@@ -69,66 +64,11 @@ class Heard:
     """Mean resident memory of the serving process."""
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process so far."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / _TICKS_PER_S
-
-
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_MIB
-
-
-class _Connection(asyncio.Protocol):
-    """One kept-alive connection: a request at a time."""
-
-    def __init__(self) -> None:
-        self._received = b""
-        self._answer: asyncio.Future[bool] | None = None
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        if end and length is not None and len(body) >= int(length[1]):
-            self._received = b""
-            self._settle(head.startswith(b"HTTP/1.1 200"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._transport = None
-        self._settle(False)
-
-    @property
-    def open(self) -> bool:
-        return self._transport is not None
-
-    def ask(self) -> asyncio.Future[bool]:
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(_REQUEST)
-        return self._answer
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _settle(self, good: bool) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(good)
-
-
 async def send(load: Load) -> Heard:
     """Send a load; ends when the last answer is there or too late."""
     loop = asyncio.get_running_loop()
     times = exponential(load.rate_per_s, load.warm_s + load.duration_s, np.random.default_rng(load.seed))
-    heard, idle, late = Heard(), list[_Connection](), list[float]()
+    heard, idle, late = Heard(), list[Connection](), list[float]()
     latency: dict[int, float] = {}
     begun = time.perf_counter() + 0.05
     window = (begun + load.warm_s, begun + load.warm_s + load.duration_s)
@@ -143,7 +83,7 @@ async def send(load: Load) -> Heard:
         good = False
         try:
             if connection is None or not connection.open:
-                _, connection = await loop.create_connection(_Connection, "127.0.0.1", load.port)
+                _, connection = await loop.create_connection(Connection, "127.0.0.1", load.port)
             async with asyncio.timeout(load.timeout_s):
                 good = await connection.ask()
         except (OSError, TimeoutError):

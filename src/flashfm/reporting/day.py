@@ -21,6 +21,8 @@ PANELS = {"replicas": "replicas", "cores": "cores reserved", "memory_gib": "GiB 
 
 NOTE_WIDTH = 150
 """Characters of a line of small print."""
+SHORT_S = 7200.0
+"""Length up to which time is in minutes."""
 MARGIN = 1.5
 """Of the axis of latency around the objective."""
 
@@ -59,15 +61,16 @@ def day_panels(
 
     if not 1 <= len(arms) <= len(PALETTE):
         raise DataError(f"picture of a day: {len(arms)} arms, expected 1 to {len(PALETTE)}")
-    hours = (np.arange(len(rate_per_s)) + 1) * step_s / 3600
+    unit, unit_s = ("hours", 3600.0) if len(rate_per_s) * step_s > SHORT_S else ("minutes", 60.0)
+    times = (np.arange(len(rate_per_s)) + 1) * step_s / unit_s
     figure = Figure(figsize=(14, 12), dpi=100, layout="constrained")
     panels = figure.subplots(1 + len(PANELS), 1, sharex=True)
-    panels[0].plot(hours, rate_per_s, color=INK, linewidth=1)
+    panels[0].plot(times, rate_per_s, color=INK, linewidth=1)
     panels[0].set_ylabel("requests/s")
     panels[0].set_ylim(bottom=0)
     for axes, (column, words) in zip(panels[1:], PANELS.items(), strict=True):
         for i, (name, values) in reversed(list(enumerate(arms.items()))):
-            axes.plot(hours, values[column], color=PALETTE[i], linewidth=1.2, label=name)
+            axes.plot(times, values[column], color=PALETTE[i], linewidth=1.2, label=name)
         axes.set_ylabel(words)
         if column == "p99_s":
             axes.set_yscale("log")
@@ -80,14 +83,14 @@ def day_panels(
             axes.set_ylim(bottom=0)
     for axes in panels:
         if known_from:
-            axes.axvline(known_from * step_s / 3600, color=GREY, linestyle=":", linewidth=1.5)
+            axes.axvline(known_from * step_s / unit_s, color=GREY, linestyle=":", linewidth=1.5)
         grid(axes)
-        axes.set_xlim(0, hours[-1])
+        axes.set_xlim(0, times[-1])
     if known_from:
         words = f"from here on {next(iter(arms))} knows the application"
-        place = (known_from * step_s / 3600, 1.02)
+        place = (known_from * step_s / unit_s, 1.02)
         panels[0].annotate(words, place, xycoords=("data", "axes fraction"), color=GREY, fontsize=12)
-    panels[-1].set_xlabel("hours")
+    panels[-1].set_xlabel(unit)
     lines, names = panels[1].get_legend_handles_labels()
     figure.legend(lines[::-1], names[::-1], loc="outside upper right", ncols=len(arms))
     figure.suptitle(title, x=0.01, ha="left", size=18)

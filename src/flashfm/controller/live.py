@@ -1,0 +1,348 @@
+"""An application as a service of this machine under load, in the hands of the agent and then of HPA and VPA rules.
+
+Enters: an application, the agent, perhaps a trace. Leaves: what happened in each step of each arm, as the client that
+sent the requests saw it. Both arms get the same requests, one after the other, since at once they would fight for the
+cores; both are one `Loop` over one `LocalBackend`, the second with a lifecycle in which the rules act for good.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from flashfm.act.autoscale import Terms
+from flashfm.act.guardrails import GuardConfig, Past, Setting
+from flashfm.adapt.agent import FlashAgent, Trajectory
+from flashfm.applications.deployment import deployed
+from flashfm.applications.runtime import Application
+from flashfm.applications.services import EmbeddedAws
+from flashfm.applications.spec import ApplicationSpec
+from flashfm.baselines.scaling import HpaVpaConfig
+from flashfm.controller import twin
+from flashfm.controller.arms import FLASH, HPA, Arm, Compared, Steps
+from flashfm.controller.keeper import KeeperConfig, Target
+from flashfm.controller.lifecycle import Life, LifecycleConfig, Phase
+from flashfm.controller.load import Client, Heard, Load
+from flashfm.controller.local import LocalBackend
+from flashfm.controller.loop import Loop, Stepped
+from flashfm.controller.replicas import Service, Usage
+from flashfm.controller.rules import SAFE
+from flashfm.controller.sample import SampleConfig
+from flashfm.controller.store import KEPT_STEPS, Kept, Store
+from flashfm.datasets.rate_trace import RateTrace
+from flashfm.errors import ControlError
+from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits
+from flashfm.measurements.replica import Place, Serving, place
+from flashfm.tasks.autoscaling.interface import MET
+from flashfm.tasks.autoscaling.parameters import STEP_S
+from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
+
+log = logging.getLogger("flashfm.controller")
+
+SLACK = 5.0
+"""Objective for the p99 where none is given, over the median of a replica that nobody else asks."""
+LEAST_TIMEOUT_S = 10.0
+"""Of a request; twice the objective where that is longer."""
+DRAIN_S = 5.0
+MOST_STEPS = KEPT_STEPS - EPISODE_STEPS - 1
+PAUSE_STEPS = 2
+"""Between changes of limits: here they are changed in place, which restarts nothing."""
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """What is tried, and how.
+
+    Raises:
+        ControlError: one of them is out of its range.
+    """
+
+    steps: int = 20
+    """That count; 2 to `MOST_STEPS`."""
+    period_s: float = STEP_S
+    """Length of a control step, at least 1. The agent was pretrained on steps of 30 s: pauses are counted in steps, and
+    a trace runs so much faster where steps are shorter."""
+    alpha: float = 0.7
+    """Weight of the SLO against utilisation, in [0, 1]."""
+    slo_s: float | None = None
+    """Objective for the p99; None takes `SLACK` times the median of a request alone."""
+    mean_per_s: float | None = None
+    """Mean rate of requests; None takes the share of this machine's capacity that the simulator's loads have."""
+    warm_up: Literal["simulated", "live", "none"] = "simulated"
+    """How the agent gets to know the application before: by episodes of a simulated twin whose costs are measured here
+    first; by an episode under the rules, `EPISODE_STEPS` steps before those that count, in both arms; or not at all, so
+    that rules act until there was an episode."""
+    against: bool = True
+    """Whether there is the second arm."""
+    rules: HpaVpaConfig = SAFE
+    """Of the second arm, and of the first while the agent does not act."""
+    concurrency: int = 4
+    """Requests that a replica works on at a time."""
+    seed: int = 0
+    """Of the load."""
+
+    def __post_init__(self) -> None:
+        wrong = [
+            words
+            for fine, words in (
+                (
+                    2 <= self.steps <= MOST_STEPS,
+                    f"{self.steps} steps; expected 2 to {MOST_STEPS}: change their length or that of the load",
+                ),
+                (1 <= self.period_s <= 3600, f"steps of {self.period_s:g} s; expected 1 to 3600"),
+                (
+                    self.mean_per_s is None or (math.isfinite(self.mean_per_s) and self.mean_per_s > 0),
+                    f"{self.mean_per_s} requests/s in the mean; expected more than 0",
+                ),
+                (self.concurrency >= 1, f"concurrency {self.concurrency}; expected at least 1"),
+                (self.warm_up in ("simulated", "live", "none"), f"warm-up {self.warm_up!r:.40}"),
+            )
+            if not fine
+        ]
+        if wrong:
+            raise ControlError(f"live: {wrong[0]}")
+
+    @property
+    def warm_steps(self) -> int:
+        """Steps before those that count."""
+        return EPISODE_STEPS + 1 if self.warm_up == "live" else 0
+
+    @property
+    def keeper(self) -> KeeperConfig:
+        """Of the first arm; what is counted in seconds is as many steps as for steps of `STEP_S`."""
+        shorter = self.period_s / STEP_S
+        return KeeperConfig(
+            guard=GuardConfig(pause_s=PAUSE_STEPS * self.period_s, reversal_s=GuardConfig().reversal_s * shorter),
+            sample=SampleConfig(oldest_s=max(3 * self.period_s, 10.0)),
+            rules=self.rules,
+            longest_gap_s=max(3 * self.period_s, 10.0),
+        )
+
+
+def compare(
+    spec: ApplicationSpec,
+    agent: FlashAgent,
+    backend: Backend,
+    config: LiveConfig | None = None,
+    *,
+    trace: RateTrace | None = None,
+    state: Path | None = None,
+    on_step: Callable[[int, int], object] = lambda *_: None,
+) -> Compared:
+    """Serve the application here, in the hands of one arm after the other.
+
+    Args:
+        spec: the application; S3 and DynamoDB are embedded where it calls them.
+        agent: the pretrained agent.
+        backend: how limits are set.
+        config: what is tried.
+        trace: whose shape the load has, one of its steps of `STEP_S` a control step, from its first gapless window on;
+            None generates one.
+        state: file that keeps the steps, one target an arm, which begin anew; None keeps none.
+        on_step: told of the steps that are done and of all.
+
+    Raises:
+        FlashError: the application cannot be served or asked, the trace is too short, or the state cannot be kept.
+    """
+    config, room = config or LiveConfig(), twin.Room.here()
+    arms = [FLASH, HPA] if config.against else [FLASH]
+    total = len(arms) * (config.warm_steps + config.steps)
+    with ExitStack() as stack:
+        where = stack.enter_context(place(backend))
+        store = Store(where.work / "state.db" if state is None else state)
+        stack.callback(store.close)
+        if store.set_aside is not None:
+            log.warning("%s was damaged and is now %s", state, store.set_aside)
+        client = where.root.child("client")
+        client.apply(Limits(cpu_shares=HIGHEST_SHARES))
+        on_step(0, total)
+        serving = stack.enter_context(_served(where, spec, client, room, config))
+        steps = itertools.count(1)
+        trial = _Trial(where, client, spec, agent, room, serving, config, store, lambda: on_step(next(steps), total))
+        trial.prepare(trace)
+        done = {arm: trial.run(arm) for arm in arms}
+        return Compared(spec.name, trial.terms, room.describe(), trial.load, trial.alone_s, done, trial.p_value)
+
+
+@contextmanager
+def _served(
+    where: Place, spec: ApplicationSpec, client: Group, room: twin.Room, config: LiveConfig
+) -> Iterator[Serving]:
+    """How each process serves: with the buckets and tables that all of them share, where the application needs some."""
+    serving = Serving(config.concurrency, DRAIN_S)
+    if not Application.services(spec):
+        yield serving
+        return
+    with EmbeddedAws(launcher=client.launcher) as aws:
+        os.sched_setaffinity(aws.pid, room.client_cpus)
+        with deployed(spec, endpoint_url=aws.endpoint_url) as there:
+            where.dog.register("tree", str(there.workdir))
+            yield replace(serving, endpoint_url=aws.endpoint_url, deployment=there.name)
+
+
+class _Trial:
+    """What both arms share."""
+
+    def __init__(
+        self,
+        where: Place,
+        client: Group,
+        spec: ApplicationSpec,
+        agent: FlashAgent,
+        room: twin.Room,
+        serving: Serving,
+        config: LiveConfig,
+        store: Store,
+        on_step: Callable[[], object],
+    ) -> None:
+        self._where, self._client, self._spec, self._agent = where, client, spec, agent
+        self._room, self._serving, self._config, self._store = room, serving, config, store
+        self._on_step = on_step
+        self._known: tuple[Trajectory, ...] = ()
+        self.terms: Terms
+        self.load: str
+        self.alone_s: float
+        self.p_value: float | None = None
+        self._rates: Steps
+        self._setting: Setting
+
+    def prepare(self, trace: RateTrace | None) -> None:
+        """Measure the application, scale the load to what can be served here, and let the agent get to know it."""
+        config, room = self._config, self._room
+        whole = Setting(min(1.0, room.bounds.cpu_cores[1]), room.bounds.memory_mib[1], 1)
+        begun_s = time.monotonic()
+        with self._service("alone", whole) as service:
+            started_s = time.monotonic() - begun_s
+            costs = twin.measure(service)
+        self.alone_s = costs.wait_s + costs.cpu_s / whole.cpu_cores
+        slo_s = SLACK * self.alone_s if config.slo_s is None else config.slo_s
+        self.terms = Terms(slo_s, config.alpha, room.nodes)
+        params = twin.parameters(
+            costs,
+            room,
+            slo_s=slo_s,
+            timeout_s=self._timeout_s,
+            concurrency=config.concurrency,
+            start_steps=math.ceil(started_s / config.period_s),
+        )
+        self._rates, self.load = twin.scaled(
+            trace,
+            params,
+            steps=config.steps,
+            period_s=config.period_s,
+            mean_per_s=config.mean_per_s,
+            seed=config.seed,
+        )
+        scenario = twin.twin(self._spec.name, params, float(self._rates.mean()), config.seed)
+        if config.warm_up == "live":
+            warm, _ = scenario.load(np.random.default_rng([config.seed, 2]), EPISODE_STEPS)
+            self._rates = np.concatenate([warm[:, 0], self._rates])
+        self._setting = twin.first(costs, room, float(self._rates[0]))
+        if config.warm_up == "simulated":
+            target = self._target(FLASH)
+            self._known = tuple(
+                twin.lived(scenario, self._agent, target, config.rules, config.seed + i) for i in range(twin.EPISODES)
+            )
+
+    def run(self, arm: str) -> Arm:
+        """One arm from the first request to the last answer."""
+        config, target = self._config, self._target(arm)
+        keeper, steps = config.keeper, len(self._rates)
+        if arm == HPA:
+            keeper = replace(keeper, lifecycle=LifecycleConfig(bootstrap_steps=twin.NEVER_STEPS))
+        self._store.forget(target.name)
+        with (
+            self._service("flash" if arm == FLASH else "hpa", self._setting) as service,
+            self._sender(service) as sender,
+        ):
+            backend = LocalBackend({target.name: service})
+            loop = Loop(backend, self._agent, self._store, keeper)
+            if arm == FLASH and self._known:
+                # known by episodes that were no live ones: the agent acts from the first step on
+                begun = Life(Phase.BOOTSTRAP, steps=keeper.lifecycle.bootstrap_steps)
+                loop.keeper(target).restore(begun, Past(), self._known, [], 0)
+            rows, stop, usages = list[tuple[float, ...]](), threading.Event(), [service.usage()]
+
+            def stepped(_: Stepped) -> None:
+                rows.append(_row(backend, target.name, self._setting))
+                if len(rows) == config.warm_steps:
+                    usages[0] = service.usage()
+                self._on_step()
+                if len(rows) == steps:
+                    usages.append(service.usage())
+                    stop.set()
+
+            sender.go()
+            time.sleep(config.period_s)
+            loop.run(lambda: [target], period_s=config.period_s, stop=stop, on_step=stepped)
+            heard = sender.heard()
+            if arm == FLASH:
+                self.p_value = loop.keeper(target).p_value
+        kept = self._store.steps(target.name, steps)
+        counted = slice(config.warm_steps, None)
+        return self._arm(np.array(rows)[counted], heard[counted], kept[counted], usages)
+
+    def _arm(self, rows: Float[np.ndarray, "step 3"], heard: list[Heard], kept: list[Kept], usages: list[Usage]) -> Arm:
+        before, after = usages
+        sent, failed = (np.array([getattr(step, of) for step in heard], np.float64) for of in ("sent", "failed"))
+        p99_s = np.array([math.nan if step.p99_s is None else step.p99_s for step in heard])
+        answered = np.concatenate([np.array(step.latency_s, np.float64) for step in heard])
+        missed = (p99_s * MET > self.terms.slo_s) | (failed > (1 - MET) * sent)
+        replicas, cores, memory = rows.T
+        return Arm(
+            rate_per_s=self._rates[self._config.warm_steps :],
+            replicas=replicas,
+            cores=replicas * cores,
+            memory_gib=replicas * memory / 1024,
+            p99_s=p99_s,
+            sent=sent,
+            failed=failed,
+            violated=missed.astype(np.float64),
+            decisions=tuple(kept),
+            period_s=self._config.period_s,
+            all_p99_s=float(np.quantile(answered, 0.99)) if answered.size else math.nan,
+            late_s=max(step.late_s for step in heard),
+            core_s=after.core_s - before.core_s,
+            gib_s=after.gib_s - before.gib_s,
+            kills=after.kills - before.kills,
+            restarts=after.restarts - before.restarts,
+        )
+
+    @property
+    def _timeout_s(self) -> float:
+        return max(LEAST_TIMEOUT_S, 2 * self.terms.slo_s)
+
+    def _target(self, arm: str) -> Target:
+        return Target(f"{self._spec.name}/{arm}", self.terms, self._room.bounds, acting=True)
+
+    def _service(self, name: str, setting: Setting) -> Service:
+        return Service(self._where, self._spec, setting, name=name, serving=self._serving, cpus=self._room.replica_cpus)
+
+    def _sender(self, service: Service) -> Client:
+        load = Load(
+            service.port,
+            tuple(self._rates.tolist()),
+            self._config.period_s,
+            seed=self._config.seed,
+            timeout_s=self._timeout_s,
+        )
+        return Client(load, self._client, self._room.client_cpus)
+
+
+def _row(backend: LocalBackend, name: str, first: Setting) -> tuple[float, float, float]:
+    """Replicas, and cores and MiB of each, in the step that has just ended."""
+    last = backend.last.get(name)
+    now = first if last is None else last.setting()
+    return float(now.replicas), now.cpu_cores, now.memory_mib
