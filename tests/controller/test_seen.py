@@ -9,6 +9,7 @@ import pytest
 from rig import Rig
 
 from flashfm.act.guardrails import InUse
+from flashfm.controller.sample import Sample
 from flashfm.controller.seen import Seen, see
 from flashfm.tasks.autoscaling.interface import OBSERVATION, decode
 
@@ -51,7 +52,16 @@ def test_without_requests_the_objective_is_kept(rig: Callable[[int], Rig]) -> No
     one = rig(3)
     one.steps(1)
     idle = {"arrived_per_s": 0.0, "served_per_s": 0.0, "p99_s": None, "used_cores": 0.0}
-    seen: Seen = see(type(one.samples[0])(**{**one.samples[0].to_dict(), **idle}), None, one.target.terms)
+    seen: Seen = see(Sample(**{**one.samples[0].to_dict(), **idle}), None, one.target.terms)
     assert not seen.violated
     assert np.isfinite(seen.observation).all()
     assert seen.used == InUse(0.0, one.samples[0].used_mib or 0.0, False)
+
+
+def test_with_no_replica_ready_the_objective_is_broken(rig: Callable[[int], Rig]) -> None:
+    one = rig(3)
+    one.steps(1)
+    gone = {"ready": 0, "arrived_per_s": 0.0, "served_per_s": 0.0, "p99_s": None, "used_cores": 0.0}
+    seen = see(Sample(**{**one.samples[0].to_dict(), **gone}), None, one.target.terms)
+    assert seen.violated
+    assert seen.reward < 0.5

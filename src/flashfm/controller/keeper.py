@@ -246,9 +246,9 @@ def _gap_s(before: Seen | None, sample: Sample) -> float:
 
 
 def _by_rules(setting: Setting, seen: Seen) -> str:
-    used = float(seen.outcome.cpu_use[0])
+    used, several = float(seen.outcome.cpu_use[0]), "s" * (setting.replicas != 1)
     return (
-        f"HPA and VPA rules: {setting.replicas} replicas of {setting.cpu_cores:.3g} cores and"
+        f"HPA and VPA rules: {setting.replicas} replica{several} of {setting.cpu_cores:.3g} cores and"
         f" {setting.memory_mib:.0f} MiB; {100 * used:.0f} % of the cores are in use"
     )
 

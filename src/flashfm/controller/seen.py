@@ -100,7 +100,7 @@ def see(sample: Sample, before: Seen | None, terms: Terms) -> Seen:
         cpu_use=array(min(s.used_cores / cores, 1.0)),
         memory_use=array(min(s.ready * s.used_mib / mebibytes, 1.0)),
         slo_latency=array(min(terms.slo_s / p99_s, 1.0)),
-        slo_throughput=array(min(s.served_per_s / s.arrived_per_s, 1.0) if s.arrived_per_s > 0 else 1.0),
+        slo_throughput=array(_answered(s.ready, s.arrived_per_s, s.served_per_s)),
         restarted=none,
     )
     state = State(array(cpu), array(memory), array(cpu), array(memory), array(s.ready), none, none[None], none, none)
@@ -118,3 +118,10 @@ def see(sample: Sample, before: Seen | None, terms: Terms) -> Seen:
         float(reward(outcome, terms.alpha)[0]),
         bool(violated(outcome)[0]),
     )
+
+
+def _answered(ready: int, arrived_per_s: float, served_per_s: float) -> float:
+    """Share of the requests that were answered; none where nobody is there, whom nobody counts requests for."""
+    if not ready:
+        return 0.0
+    return min(served_per_s / arrived_per_s, 1.0) if arrived_per_s > 0 else 1.0
