@@ -16,7 +16,7 @@ from flashfm.act.guardrails import Setting
 from flashfm.controller.keeper import Target
 from flashfm.controller.local import LocalBackend
 from flashfm.controller.loop import Backend
-from flashfm.controller.replicas import Service
+from flashfm.controller.replicas import ServedReplicas
 from flashfm.controller.sample import trouble
 from flashfm.errors import BackendError
 from flashfm.measurements.limits import CgroupGroup
@@ -33,12 +33,12 @@ def where() -> Iterator[Place]:
 
 
 @pytest.fixture
-def service(where: Place) -> Iterator[Service]:
-    with Service(where, BUSY, Setting(0.5, 128.0, 2)) as made:
+def service(where: Place) -> Iterator[ServedReplicas]:
+    with ServedReplicas(where, BUSY, Setting(0.5, 128.0, 2)) as made:
         yield made
 
 
-def test_what_was_done_since_the_last_look_is_a_sound_sample(service: Service) -> None:
+def test_what_was_done_since_the_last_look_is_a_sound_sample(service: ServedReplicas) -> None:
     call(service.port)
     backend = LocalBackend({"busy": service})
     assert isinstance(backend, Backend)
@@ -62,7 +62,7 @@ def test_what_was_done_since_the_last_look_is_a_sound_sample(service: Service) -
     assert trouble(idle, [sample], time.time()) is None
 
 
-def test_what_is_acted_is_observed_and_a_death_is_seen(service: Service) -> None:
+def test_what_is_acted_is_observed_and_a_death_is_seen(service: ServedReplicas) -> None:
     backend = LocalBackend({"busy": service})
     backend.act(TARGET, Setting(0.7, 160.0, 3))
     sample = backend.observe(TARGET)
@@ -82,7 +82,7 @@ def test_what_is_acted_is_observed_and_a_death_is_seen(service: Service) -> None
     assert backend.observe(TARGET).setting() == again.setting()
 
 
-def test_what_cannot_be_done_or_seen_is_one_line(service: Service) -> None:
+def test_what_cannot_be_done_or_seen_is_one_line(service: ServedReplicas) -> None:
     backend = LocalBackend({"busy": service}, timeout_s=0.5)
     if isinstance(service._group, CgroupGroup) and not service._group._v2:
         with pytest.raises(BackendError, match="memory stays at 128 MiB"):

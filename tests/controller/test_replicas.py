@@ -18,7 +18,7 @@ from traces_of import groups_of
 from flashfm.act.guardrails import Setting
 from flashfm.applications.spec import ApplicationSpec, SegmentSpec
 from flashfm.controller.load import Client, Load
-from flashfm.controller.replicas import Service, Usage
+from flashfm.controller.replicas import ServedReplicas, Usage
 from flashfm.errors import ControlError, LimitsError
 from flashfm.measurements.limits import CgroupGroup
 from flashfm.measurements.replica import Place, Serving, place
@@ -34,7 +34,7 @@ def where() -> Iterator[Place]:
         yield made
 
 
-def until(service: Service, holds: Callable[[Usage], bool], within_s: float = 20.0) -> Usage:
+def until(service: ServedReplicas, holds: Callable[[Usage], bool], within_s: float = 20.0) -> Usage:
     deadline = time.monotonic() + within_s
     while not holds(usage := service.usage()):
         assert time.monotonic() < deadline, usage
@@ -52,7 +52,7 @@ def answered(usage: Usage) -> list[float]:
 
 def test_requests_are_spread_and_everything_changes_while_they_come(where: Place) -> None:
     with (
-        Service(where, BUSY, Setting(0.3, 128.0, 2), name="many") as service,
+        ServedReplicas(where, BUSY, Setting(0.3, 128.0, 2), name="many") as service,
         Client(Load(service.port, (30.0, 30.0, 30.0), 1.0, seed=0), where.root.child("client")) as client,
     ):
         assert service.usage().ready == 2
@@ -74,7 +74,7 @@ def test_requests_are_spread_and_everything_changes_while_they_come(where: Place
 
 
 def test_limits_are_those_of_the_kernel_and_what_is_reserved_adds_up(where: Place) -> None:
-    with Service(where, BUSY, Setting(0.5, 128.0, 1), name="limits") as service:
+    with ServedReplicas(where, BUSY, Setting(0.5, 128.0, 1), name="limits") as service:
         (replica,) = service._replicas
         before, begun_s = service.usage(), time.monotonic()
         service.scale(Setting(0.25, 200.0, 1))
@@ -96,7 +96,7 @@ def test_limits_are_those_of_the_kernel_and_what_is_reserved_adds_up(where: Plac
 
 
 def test_one_that_runs_out_of_memory_is_counted_and_comes_back(where: Place) -> None:
-    with Service(where, LARGE, Setting(1.0, 1024.0, 1), name="large", serving=Serving(1)) as service:
+    with ServedReplicas(where, LARGE, Setting(1.0, 1024.0, 1), name="large", serving=Serving(1)) as service:
         begun = service.usage()
         resident = begun.resident_mib
         assert resident is not None
@@ -121,7 +121,10 @@ def test_one_that_runs_out_of_memory_is_counted_and_comes_back(where: Place) -> 
 )
 def test_one_that_cannot_start_says_why(where: Place, spec: ApplicationSpec, memory_mib: float, said: str) -> None:
     begun = set(where.work.iterdir())
-    with pytest.raises(ControlError, match=said) as caught, Service(where, spec, Setting(1.0, memory_mib, 1), name="x"):
+    with (
+        pytest.raises(ControlError, match=said) as caught,
+        ServedReplicas(where, spec, Setting(1.0, memory_mib, 1), name="x"),
+    ):
         pass
     assert "\n" not in str(caught.value)
     assert {path.suffix for path in set(where.work.iterdir()) - begun} <= {".json"}
@@ -135,10 +138,10 @@ import sys, time
 sys.path[:0] = [sys.argv[1]]
 from services import BUSY
 from flashfm.act.guardrails import Setting
-from flashfm.controller.replicas import Service
+from flashfm.controller.replicas import ServedReplicas
 from flashfm.measurements.limits import detect
 from flashfm.measurements.replica import place
-with place(detect()) as where, Service(where, BUSY, Setting(0.5, 128.0, 2)) as service:
+with place(detect()) as where, ServedReplicas(where, BUSY, Setting(0.5, 128.0, 2)) as service:
     print(*(one.process.pid for one in service._replicas), flush=True)
     time.sleep(600)
 """

@@ -108,7 +108,7 @@ class GuardConfig:
     most_removed: float = 0.5
     """Share of the replicas that may go in one step; in (0, 1]."""
     pause_s: float = 300.0
-    """Between two changes of limits: each may restart replicas. More memory is given at once where it runs out."""
+    """Between two changes of limits, each of which may restart replicas. Memory that runs out is given at once."""
     reversal_s: float = 600.0
     """After replicas were added, until some may be taken away. So the direction changes at most 2 x 3600 / `reversal_s`
     + 2 times in an hour."""

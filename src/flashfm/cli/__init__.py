@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "recommend": "Recommend a configuration, with reasons.",
     "embed": "Map applications by their embeddings.",
     "simulate": "Simulate an autoscaled application for a day: the pretrained agent beside HPA and VPA.",
-    "autoscale": "Scale applications live: here under load, and show what is managed and why.",
+    "autoscale": "Scale applications live, here under load or in Kubernetes, and show what is managed and why.",
     "reproduce": "Reproduce data sets, tables and figures.",
     "demo": "Predict and recommend for four real applications from one measurement each.",
 }

@@ -161,6 +161,49 @@ def status(
     print_table(titles, [_line(row) for row in rows])
 
 
+@app.command(
+    epilog="Example: flashfm autoscale kubernetes --prometheus http://prometheus.monitoring:9090 --namespace shop"
+)
+def kubernetes(
+    prometheus: str | None = typer.Option(
+        None, metavar="URL", help="Prometheus server that is asked where an object names none."
+    ),
+    namespace: list[str] = typer.Option([], help="Whose FlashAutoscaler objects are looked at; may be repeated [all]."),
+    metrics_url: list[str] = typer.Option(
+        [], metavar="URL", help="Another server that objects may name; may be repeated."
+    ),
+    allow_queries: bool = typer.Option(
+        False, "--allow-queries", help="Let objects bring queries, which see all that this process may see."
+    ),
+    token_file: Path | None = typer.Option(None, help="Holds the token that Prometheus wants."),
+    ca_file: Path | None = typer.Option(None, help="Certificates that Prometheus' is checked against."),
+    model: str = typer.Option("autoscaling", metavar="NAME|FOLDER", help="The agent."),
+    digest: str = typer.Option("", metavar="sha256:…", help="That its tensors must have."),
+    state: Path = typer.Option(Path("flashfm.db"), help="File that keeps steps, for `flashfm autoscale status`."),
+    listen: str = typer.Option("127.0.0.1:8080", metavar="ADDRESS:PORT", help="Of /healthz, /readyz and /metrics."),
+    period_s: float = typer.Option(30.0, help="Seconds of a control step; the agent was pretrained on 30."),
+    kubeconfig: Path | None = typer.Option(None, help="[the cluster this runs in, or the usual file]"),
+    context: str | None = typer.Option(None, help="Of the kubeconfig [its current one]."),
+) -> None:
+    """Control what FlashAutoscaler objects of a Kubernetes cluster ask for, until SIGTERM or Ctrl-C.
+
+    Objects only decide and record until their mode is Act. Manifests: flashfm/controller/manifests, deploy/helm.
+    """
+    from flashfm.cli.stopping import kept
+    from flashfm.controller.kube.policy import Policy
+    from flashfm.controller.operator import OperatorConfig, run_operator
+    from flashfm.controller.prometheus import Access
+
+    address, _, port = listen.rpartition(":")
+    if not address or not port.isdecimal():
+        raise ControlError(f"--listen {listen}: expected ADDRESS:PORT, such as 127.0.0.1:8080")
+    access = Access(token_file=token_file, ca_file=ca_file)
+    policy = Policy(model, digest, prometheus, tuple(metrics_url), allow_queries, access)
+    config = OperatorConfig(tuple(namespace), policy, state, period_s, address.strip("[]"), int(port))
+    with kept("Deployments keep what they have"):
+        run_operator(config, kubeconfig=kubeconfig, context=context)
+
+
 def _in_range(option: str, value: float, above: float, most: float) -> None:
     if not above < value <= most:
         low = f"{above:g} (excluded)" if above == 0 else f"{max(0.0, round(above, 2)):g}"

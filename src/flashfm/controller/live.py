@@ -37,7 +37,7 @@ from flashfm.controller.lifecycle import Life, LifecycleConfig, Phase
 from flashfm.controller.load import Client, Heard, Load
 from flashfm.controller.local import LocalBackend
 from flashfm.controller.loop import Loop, Stepped
-from flashfm.controller.replicas import Service, Usage
+from flashfm.controller.replicas import ServedReplicas, Usage
 from flashfm.controller.rules import SAFE
 from flashfm.controller.sample import SampleConfig
 from flashfm.controller.store import KEPT_STEPS, Kept, Store
@@ -58,7 +58,7 @@ LEAST_TIMEOUT_S = 10.0
 DRAIN_S = 5.0
 MOST_STEPS = KEPT_STEPS - EPISODE_STEPS - 1
 PAUSE_STEPS = 2
-"""Between changes of limits: here they are changed in place, which restarts nothing."""
+"""Between changes of limits, which are in place here and restart nothing."""
 
 
 @dataclass(frozen=True)
@@ -327,10 +327,12 @@ class _Trial:
     def _target(self, arm: str) -> Target:
         return Target(f"{self._spec.name}/{arm}", self.terms, self._room.bounds, acting=True)
 
-    def _service(self, name: str, setting: Setting) -> Service:
-        return Service(self._where, self._spec, setting, name=name, serving=self._serving, cpus=self._room.replica_cpus)
+    def _service(self, name: str, setting: Setting) -> ServedReplicas:
+        return ServedReplicas(
+            self._where, self._spec, setting, name=name, serving=self._serving, cpus=self._room.replica_cpus
+        )
 
-    def _sender(self, service: Service) -> Client:
+    def _sender(self, service: ServedReplicas) -> Client:
         load = Load(
             service.port,
             tuple(self._rates.tolist()),

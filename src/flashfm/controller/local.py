@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from flashfm.act.guardrails import Setting
 from flashfm.controller.keeper import Target
-from flashfm.controller.replicas import Service, Usage
+from flashfm.controller.replicas import ServedReplicas, Usage
 from flashfm.controller.sample import Sample
 from flashfm.controller.scrape import Scrape, rates, scrape_all
 from flashfm.errors import BackendError, LimitsError
@@ -41,7 +41,11 @@ class LocalBackend:
     """
 
     def __init__(
-        self, services: Mapping[str, Service], *, timeout_s: float = TIMEOUT_S, clock: Callable[[], float] = time.time
+        self,
+        services: Mapping[str, ServedReplicas],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._services, self._timeout_s, self._clock = services, timeout_s, clock
         self.last: dict[str, Sample] = {}
@@ -95,12 +99,12 @@ class LocalBackend:
         except LimitsError as error:
             raise BackendError(str(error)) from None
 
-    def _service(self, target: Target) -> Service:
+    def _service(self, target: Target) -> ServedReplicas:
         if target.name not in self._services:
             raise BackendError(f"no service {target.name!r:.60}; there are {', '.join(list(self._services)[:3])} …")
         return self._services[target.name]
 
-    def _mark(self, service: Service) -> _Mark:
+    def _mark(self, service: ServedReplicas) -> _Mark:
         usage = service.usage()
         now, _ = scrape_all(usage.metrics, self._timeout_s) if usage.metrics else ({}, {})
         return _Mark(time.monotonic(), usage, now)

@@ -83,7 +83,7 @@ class _Replica:
             self.cpu_s = max(self.cpu_s, cpu_seconds(self.process.pid))
 
 
-class Service:
+class ServedReplicas:
     """The processes. Use it as a context manager: the end of the block ends them.
 
     Args:
@@ -128,7 +128,7 @@ class Service:
         """That requests go to."""
         return self._port.number
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> ServedReplicas:
         self._thread.start()
         try:
             self._await_all()

@@ -23,7 +23,7 @@ from flashfm.adapt.agent import FlashAgent, Trajectory
 from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller.keeper import Keeper, KeeperConfig, Target
 from flashfm.controller.lifecycle import LifecycleConfig
-from flashfm.controller.replicas import HOST, Service
+from flashfm.controller.replicas import HOST, ServedReplicas
 from flashfm.controller.simulated import SimulatedBackend
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.errors import ControlError
@@ -106,7 +106,7 @@ class Room:
         )
 
 
-def measure(service: Service) -> ApplicationCosts:
+def measure(service: ServedReplicas) -> ApplicationCosts:
     """What a request costs, by calls one after the other to a service of one replica that nobody else asks.
 
     Each call has a connection of its own, as those of `load` have.

@@ -1,0 +1,58 @@
+"""What the Kubernetes backend knows of each deployment beside its `Target`: where it is, and how far it may go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from flashfm.controller.keeper import Target
+from flashfm.controller.sample import Sample
+
+
+class Mode(StrEnum):
+    """What is done with decisions; the values are those of the custom resource."""
+
+    SHADOW = "Shadow"
+    """Nothing but recording them."""
+    ACT = "Act"
+    """Replicas, limits and requests are set."""
+    RECOMMEND = "Recommend"
+    """Limits are recommended in the status of a VerticalPodAutoscaler, and nothing else is touched."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where rates, latency and use come from, such as `flashfm.controller.prometheus.PrometheusSource`."""
+
+    def sample(self, labels: Mapping[str, str], now_s: float) -> Sample:
+        """What it shows of one deployment; what the API server knows is taken from there.
+
+        Args:
+            labels: `namespace`, `name` and `container` of the Deployment.
+            now_s: Unix time.
+
+        Raises:
+            BackendError: it cannot be asked.
+        """
+
+
+@dataclass(frozen=True)
+class Managed:
+    """A Deployment under control."""
+
+    target: Target
+    namespace: str
+    deployment: str
+    container: str
+    """Whose limits are set; side-cars are left alone."""
+    mode: Mode
+    source: Source
+    vpa: str = ""
+    """Name of the VerticalPodAutoscaler that recommendations go to."""
+
+    @property
+    def words(self) -> str:
+        """Its name in messages."""
+        return f"{self.namespace}/{self.deployment}"
