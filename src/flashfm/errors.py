@@ -91,7 +91,7 @@ class ArtifactError(FlashError):
 class ControlError(FlashError):
     """Live control cannot start or go on."""
 
-    exit_code = 9
+    exit_code = 10
 
 
 class BackendError(ControlError):

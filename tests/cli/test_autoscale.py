@@ -183,7 +183,7 @@ def test_status_of_what_is_no_state_is_refused_and_not_touched(flashfm: Flashfm,
         (empty, "holds no targets"),
     ):
         code, _, err = flashfm("autoscale", "status", "--state", path)
-        assert code == 9
+        assert code == 10
         assert said in err
         assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in before} == before

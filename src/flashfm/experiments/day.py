@@ -29,11 +29,11 @@ from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS, Simulator, Steppe
 
 STEPS_AN_HOUR = round(3600 / STEP_S)
 LONGEST_H = 168.0
-TYPICAL = "fread-imgsize-6aec70"
+TYPICAL = "dynwrite-dynread-s3read-7329e2"
 """The unseen application that is nearest to the medians over all of them: the rewards and violations of the agent and
 of HPA and VPA, in what `flashfm reproduce fig6` keeps."""
 MOST_WARM_UPS = 3
-TUNED = HpaVpaConfig(target=0.1, vertical="both", day_s=3600.0, least_cpu_cores=1.0, least_memory_mib=64.0)
+TUNED = HpaVpaConfig(target=0.1, vertical="both", day_s=3600.0, least_cpu_cores=2.0, least_memory_mib=64.0)
 """The best setting by reward at alpha 0.5 on training pairs, as `results/ablation-rl.json` has it."""
 
 Steps = Float[np.ndarray, " step"]
