@@ -140,6 +140,14 @@ def test_bounds_and_budget_say_so() -> None:
     )
 
 
+def test_within_a_budget_larger_limits_do_not_cost_replicas_that_were_just_added() -> None:
+    tight, wanted = Bounds(budget_cores=4.0), Setting(2.0, 512.0, 2)
+    soon = guard(wanted, NOW, IDLE, Past(grown_s=900.0), 1000.0, bounds=tight)
+    assert soon.setting == NOW
+    assert "larger CPU limits would cost replicas that were added 100 s ago" in soon.clipped
+    assert guard(wanted, NOW, IDLE, Past(), 1000.0, bounds=tight).setting == wanted
+
+
 def test_a_clock_that_goes_back_frees_nothing_and_stops_nothing_for_good() -> None:
     done = guard(Setting(2.0, 512.0, 2), NOW, IDLE, Past(5000.0, 5000.0), 1000.0)
     assert done.setting == NOW

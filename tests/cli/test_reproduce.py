@@ -25,6 +25,7 @@ COMMANDS = (
     "serverless-memory",
     "loads",
     "reality",
+    "live",
     "ablation-rl",
     "fig4",
     "fig6",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rig import Rig
 
-from flashfm.controller.store import DONE, KEPT_STEPS, NOTHING, VERSION, Store
+from flashfm.cli import main
+from flashfm.controller.store import DONE, KEPT_STEPS, NOTHING, VERSION, Reader, Store
 from flashfm.errors import ControlError
 
 Make = Callable[[int], Rig]
@@ -121,3 +125,130 @@ def test_kill_9_loses_at_most_the_step_in_hand(rig: Make, tmp_path: Path) -> Non
     assert told <= len(kept) <= told + 1
     keeper = one.loop.keeper(one.target)
     assert keeper.place == len(kept) - 1, "the running episode goes on"
+
+
+# -- reading only ----------------------------------------------------------------------------------------------------
+
+
+def beside(path: Path) -> dict[str, tuple[int, int, bytes]]:
+    """All files of a folder: size, time of the last change, content."""
+    return {
+        file.name: (file.stat().st_size, file.stat().st_mtime_ns, file.read_bytes()) for file in path.parent.iterdir()
+    }
+
+
+def seen(path: Path, target: str) -> tuple[list[int], object]:
+    with contextlib.closing(Reader(path)) as reader:
+        assert reader.latest() == reader.steps(target, 1)
+        return [step.n for step in reader.steps(target, KEPT_STEPS)], reader.life(target)
+
+
+def test_what_is_being_written_is_read_and_not_changed(rig: Make) -> None:
+    one = rig(3)
+    for n in (1, 2, 30):
+        one.steps(n)
+        kept = [step.n for step in one.store.steps(one.target.name, KEPT_STEPS)]
+        before = beside(one.path)
+        assert seen(one.path, one.target.name) == (kept, one.loop.keeper(one.target).life)
+        assert beside(one.path) == before
+    with contextlib.closing(Reader(one.path)) as reader:
+        one.steps(3)
+        assert reader.latest()[0].n == 32, "all answers are of one moment"
+        assert reader.life("another") is None
+
+
+def test_a_file_that_nobody_writes_is_read_and_nothing_put_beside_it(rig: Make, tmp_path: Path) -> None:
+    one = rig(3)
+    one.steps(4)
+    one.store.close()
+    before = beside(one.path)
+    assert list(before) == [one.path.name]
+    tmp_path.chmod(0o555)
+    try:
+        assert seen(one.path, one.target.name)[0] == [0, 1, 2, 3]
+    finally:
+        tmp_path.chmod(0o755)
+    assert beside(one.path) == before
+
+
+def test_another_process_that_writes_and_is_killed_is_looked_at_all_the_while(rig: Make, tmp_path: Path) -> None:
+    path, name = tmp_path / "live" / "state.db", rig(3).target.name
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(path), str(Path(__file__).parent)], stdout=subprocess.PIPE, env=env
+    )
+    assert process.stdout is not None
+    last = -1
+    for told in range(60):
+        assert process.stdout.readline() == b"step\n"
+        steps, _ = seen(path, name)
+        assert steps == list(range(len(steps)))
+        assert steps[-1] >= max(last, told)
+        last = steps[-1]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    before = beside(path)
+    assert {*before} == {"state.db", "state.db-wal", "state.db-shm"}
+    assert seen(path, name)[0][-1] >= last
+    assert beside(path) == before
+    path.with_name("state.db-shm").unlink()
+    with pytest.raises(ControlError, match=r"state\.db-shm is absent beside state\.db-wal; copy all three files"):
+        Reader(path)
+    assert {file.name for file in path.parent.iterdir()} == {"state.db", "state.db-wal"}
+
+
+def test_what_is_no_store_is_refused_in_one_line_and_left_alone(rig: Make, tmp_path: Path) -> None:
+    one = rig(3)
+    one.steps(3)
+    one.store.close()
+    good = one.path.read_bytes()
+    with sqlite3.connect(one.path) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute('UPDATE targets SET life = \'{"phase": "flying"}\'')
+        db.execute("UPDATE steps SET decision = '{' WHERE n = 2")
+    db.close()
+    with contextlib.closing(Reader(one.path)) as reader:
+        with pytest.raises(ControlError, match=r"state-0.db: cannot be read: the life of "):
+            reader.life(one.target.name)
+        with pytest.raises(ControlError, match=r"state-0.db: cannot be read: a step: "):
+            reader.latest()
+    later, damaged = tmp_path / "later.db", tmp_path / "damaged.db"
+    later.write_bytes(good)
+    with sqlite3.connect(later) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    db.close()
+    damaged.write_bytes(good[:4096] + b"\xff" * (len(good) - 4096))
+    before = beside(later)
+    with pytest.raises(ControlError, match=f"version {VERSION + 1}, this flashfm reads up to {VERSION}; update"):
+        Reader(later)
+    with contextlib.closing(Reader(damaged)) as reader, pytest.raises(ControlError, match="cannot be read: ") as said:
+        reader.latest()
+    assert "\n" not in str(said.value)
+    with pytest.raises(ControlError, match="no such file"):
+        Reader(tmp_path / "none.db")
+    assert beside(later) == before
+
+
+def test_status_shows_what_is_being_controlled_also_where_nothing_could_be_read(
+    rig: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = rig(3)
+    one.observing = lambda sample: replace(sample, used_cores=None)
+    one.steps(1)
+    with pytest.raises(SystemExit, match="0"):
+        main(["autoscale", "status", "--state", str(one.path)])
+    _, line = capsys.readouterr().out.splitlines()
+    name, phase, by, setting, *_ = line.split()
+    assert (name, phase, by, setting) == (one.target.name, "shadow", "nobody", "-")
+    assert line.rstrip().endswith("nothing is changed, missing: used_cores")
+    one.observing = lambda sample: sample
+    one.steps(3)
+    one.store.close()
+    before = beside(one.path)
+    with pytest.raises(SystemExit, match="0"):
+        main(["autoscale", "status", "--state", str(one.path), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["phase"], row["by"], row["steps"]) == ("bootstrap", "rules", 4)
+    assert row["setting"].keys() == {"replicas", "cpu_cores", "memory_mib"}
+    assert beside(one.path) == before

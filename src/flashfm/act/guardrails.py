@@ -199,6 +199,10 @@ def guard(
     needed = used.memory_mib * config.memory_margin
     cpu, memory = _limits(wanted, now, needed, time_s - past.limits_s, config, said, starved=used.killed)
     cpu, memory = min(max(cpu, bounds.cpu_cores[0]), most[0]), min(max(memory, bounds.memory_mib[0]), most[1])
+    affordable = _kept_affordable(now, time_s - past.grown_s, bounds, config)
+    if cpu > affordable:
+        said.append(f"larger CPU limits would cost replicas that were added {time_s - past.grown_s:.0f} s ago")
+        cpu = affordable
     replicas = asked.replicas
     if not math.isclose(cpu, asked.cpu_cores, rel_tol=SAME):
         replicas = math.ceil(min(asked.replicas * max(asked.cpu_cores, 0.0) / cpu, UNBOUNDED) - SAME)
@@ -217,6 +221,13 @@ def _most(bounds: Bounds) -> tuple[float, float]:
         of[1] if budget is None else min(of[1], max(budget / bounds.replicas[0], of[0])) for budget, of in budgets
     )
     return cpu, memory
+
+
+def _kept_affordable(now: Setting, grown_ago_s: float, bounds: Bounds, config: GuardConfig) -> float:
+    """Largest CPU limit with which replicas that were just added stay within the budget."""
+    if bounds.budget_cores is None or grown_ago_s >= config.reversal_s:
+        return math.inf
+    return max(now.cpu_cores, bounds.budget_cores / now.replicas, bounds.cpu_cores[0])
 
 
 def _limits(

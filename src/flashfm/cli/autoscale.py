@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
+import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flashfm.cli.printing import print_json, print_table
+from flashfm.controller.logs import Form, logged
 from flashfm.errors import ControlError, DataError
 
 if TYPE_CHECKING:
     from flashfm.controller.arms import Arm, Compared
-    from flashfm.controller.store import Kept, Store
+    from flashfm.controller.store import Kept, Reader
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -76,6 +77,7 @@ def local(
     out: Path = typer.Option(Path("out/live.png"), help="Picture, .png or .svg."),
     explain: int = typer.Option(0, min=0, help="Print the first so many decisions that changed something, and why."),
     seed: int = typer.Option(0, min=0, help="Of the load."),
+    log: Form | None = typer.Option(None, help="Tell on standard error what happens [warnings alone, as text]."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with every step."),
 ) -> None:
     """Run an application on this machine under load, scaled by the agent and then by HPA and VPA rules.
@@ -88,8 +90,10 @@ def local(
     from flashfm.applications.catalogue import resolve
     from flashfm.cli.progress import progress_bar
     from flashfm.cli.stopping import kept
-    from flashfm.controller.live import LiveConfig, compare
+    from flashfm.controller.live import compare
+    from flashfm.controller.live_config import LiveConfig
     from flashfm.controller.rules import SAFE
+    from flashfm.controller.store import Reader
     from flashfm.datasets.trace_file import open_trace
     from flashfm.measurements.limits import detect
 
@@ -106,7 +110,7 @@ def local(
     if slo_ms is not None:
         _in_range("--slo-ms", slo_ms, 0.0, 3.6e6)
     if state is not None and state.exists():
-        _check_state(state)
+        Reader(state).close()
     spec = resolve(app)
     config = LiveConfig(
         steps=round(60 * minutes / period_s),
@@ -127,7 +131,9 @@ def local(
 
     agent = FlashAgent.from_pretrained(model)
     words = f"{spec.name}, {minutes:g} min an arm"
-    with one_thread(), kept("replicas and their groups are removed"), progress_bar(words, quiet=as_json) as told:
+    logging = contextlib.nullcontext() if log is None else logged(log)
+    bar = progress_bar(words, quiet=as_json or log is not None)
+    with logging, one_thread(), kept("replicas and their groups are removed"), bar as told:
         done = compare(spec, agent, backend, config, trace=replayed, state=state, on_step=told)
     picture = _picture(done, config.period_s, out, minutes)
     if as_json:
@@ -146,10 +152,9 @@ def status(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what is managed, in which state, and why."""
-    from flashfm.controller.store import Store
+    from flashfm.controller.store import Reader
 
-    _check_state(state)
-    with contextlib.closing(Store(state)) as store:
+    with contextlib.closing(Reader(state)) as store:
         rows = [_managed(store, step, time.time()) for step in store.latest()]
     if as_json:
         print_json(rows)
@@ -184,6 +189,7 @@ def kubernetes(
     period_s: float = typer.Option(30.0, help="Seconds of a control step; the agent was pretrained on 30."),
     kubeconfig: Path | None = typer.Option(None, help="[the cluster this runs in, or the usual file]"),
     context: str | None = typer.Option(None, help="Of the kubeconfig [its current one]."),
+    log: Form | None = typer.Option(None, help="Lines of the log on standard error [text on a terminal, else json]."),
 ) -> None:
     """Control what FlashAutoscaler objects of a Kubernetes cluster ask for, until SIGTERM or Ctrl-C.
 
@@ -200,7 +206,8 @@ def kubernetes(
     access = Access(token_file=token_file, ca_file=ca_file)
     policy = Policy(model, digest, prometheus, tuple(metrics_url), allow_queries, access)
     config = OperatorConfig(tuple(namespace), policy, state, period_s, address.strip("[]"), int(port))
-    with kept("Deployments keep what they have"):
+    form = log or (Form.TEXT if sys.stderr.isatty() else Form.JSON)
+    with logged(form), kept("Deployments keep what they have"):
         run_operator(config, kubeconfig=kubeconfig, context=context)
 
 
@@ -210,26 +217,7 @@ def _in_range(option: str, value: float, above: float, most: float) -> None:
         raise ControlError(f"{option} is {value:g}; expected {low} to {most:g}")
 
 
-def _check_state(path: Path) -> None:
-    """Refuse what is no state, without changing it.
-
-    Raises:
-        ControlError: it is absent, or something else.
-    """
-    if not path.is_file():
-        raise ControlError(f"--state {path}: no such file; `flashfm autoscale local --state {path}` makes one")
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error as error:
-        raise ControlError(
-            f"--state {path}: cannot be read: {error}; expected what `flashfm autoscale` keeps"
-        ) from None
-    if not {"targets", "steps"} <= tables:
-        raise ControlError(f"--state {path}: holds no targets; expected a file that `flashfm autoscale` keeps")
-
-
-def _managed(store: Store, step: Kept, now_s: float) -> dict[str, Any]:
+def _managed(store: Reader, step: Kept, now_s: float) -> dict[str, Any]:
     """What `status` shows of one target."""
     life = store.life(step.target)
     decision = step.decision
@@ -249,11 +237,11 @@ def _managed(store: Store, step: Kept, now_s: float) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     """The same as a row of the table."""
-    setting = row["setting"]
-    said = f"{setting['replicas']} x {setting['cpu_cores']:.3g} cores, {setting['memory_mib']:.0f} MiB"
+    of = row["setting"]
+    said = "-" if of is None else f"{of['replicas']} x {of['cpu_cores']:.3g} cores, {of['memory_mib']:.0f} MiB"
     came = row["status"] + (f": {row['detail']}" if row["detail"] else "")
     why = "; ".join([row["why"], *row["clipped"]])
-    return (row["name"], row["phase"], row["by"], "-" if setting is None else said, _age(row["age_s"]), came, why)
+    return (row["name"], row["phase"], row["by"], said, _age(row["age_s"]), came, why)
 
 
 def _age(seconds: float) -> str:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from flashfm.act.autoscale import Terms
 from flashfm.controller.store import Kept
+from flashfm.tasks.autoscaling.interface import MET
 
 FLASH, HPA = "FLASH", "HPA + VPA"
 """Names of the arms."""
@@ -52,9 +53,10 @@ class Arm:
 
     def summary(self) -> dict[str, Any]:
         """What came of it; JSON-able."""
-        violated = int(self.violated.sum())
+        violated, answered = int(self.violated.sum()), self.p99_s[np.isfinite(self.p99_s)]
         return {
             "p99_s": self.all_p99_s if math.isfinite(self.all_p99_s) else None,
+            "median_p99_s": float(np.median(answered)) if answered.size else None,
             "violated_steps": violated,
             "violated_s": violated * self.period_s,
             "core_s": self.core_s,
@@ -82,6 +84,11 @@ class Arm:
         ]
 
 
+def missed(p99_s: Steps, sent: Steps, failed: Steps, slo_s: float) -> Steps:
+    """1 where a step broke the objective: its p99 was longer, or requests failed."""
+    return ((p99_s * MET > slo_s) | (failed > (1 - MET) * sent)).astype(np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """Both arms, and under what terms."""
@@ -95,5 +102,7 @@ class Compared:
     alone_s: float
     """Median of a request that nobody else asks beside, under a core."""
     arms: dict[str, Arm]
+    predicted: dict[str, Arm]
+    """The same arms in the simulator, with what a request costs here."""
     p_value: float | None
     """Of the agent's embedding: share of the pairs of pretraining that lie farther out; None without one."""

@@ -15,120 +15,41 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from flashfm.act.autoscale import Terms
-from flashfm.act.guardrails import GuardConfig, Past, Setting
+from flashfm.act.guardrails import Past, Setting
 from flashfm.adapt.agent import FlashAgent, Trajectory
 from flashfm.applications.deployment import deployed
 from flashfm.applications.runtime import Application
 from flashfm.applications.services import EmbeddedAws
 from flashfm.applications.spec import ApplicationSpec
-from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller import twin
-from flashfm.controller.arms import FLASH, HPA, Arm, Compared, Steps
-from flashfm.controller.keeper import KeeperConfig, Target
+from flashfm.controller.arms import FLASH, HPA, Arm, Compared, Steps, missed
+from flashfm.controller.keeper import Keeper, KeeperConfig, Target
 from flashfm.controller.lifecycle import Life, LifecycleConfig, Phase
+from flashfm.controller.live_config import SLACK, LiveConfig
 from flashfm.controller.load import Client, Heard, Load
 from flashfm.controller.local import LocalBackend
 from flashfm.controller.loop import Loop, Stepped
+from flashfm.controller.predicted import predict
 from flashfm.controller.replicas import ServedReplicas, Usage
-from flashfm.controller.rules import SAFE
-from flashfm.controller.sample import SampleConfig
-from flashfm.controller.store import KEPT_STEPS, Kept, Store
+from flashfm.controller.store import Kept, Store
 from flashfm.datasets.rate_trace import RateTrace
-from flashfm.errors import ControlError
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits
 from flashfm.measurements.replica import Place, Serving, place
-from flashfm.tasks.autoscaling.interface import MET
-from flashfm.tasks.autoscaling.parameters import STEP_S
+from flashfm.tasks.autoscaling.parameters import Params
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
 log = logging.getLogger("flashfm.controller")
 
-SLACK = 5.0
-"""Objective for the p99 where none is given, over the median of a replica that nobody else asks."""
 LEAST_TIMEOUT_S = 10.0
 """Of a request; twice the objective where that is longer."""
 DRAIN_S = 5.0
-MOST_STEPS = KEPT_STEPS - EPISODE_STEPS - 1
-PAUSE_STEPS = 2
-"""Between changes of limits, which are in place here and restart nothing."""
-
-
-@dataclass(frozen=True)
-class LiveConfig:
-    """What is tried, and how.
-
-    Raises:
-        ControlError: one of them is out of its range.
-    """
-
-    steps: int = 20
-    """That count; 2 to `MOST_STEPS`."""
-    period_s: float = STEP_S
-    """Length of a control step, at least 1. The agent was pretrained on steps of 30 s: pauses are counted in steps, and
-    a trace runs so much faster where steps are shorter."""
-    alpha: float = 0.7
-    """Weight of the SLO against utilisation, in [0, 1]."""
-    slo_s: float | None = None
-    """Objective for the p99; None takes `SLACK` times the median of a request alone."""
-    mean_per_s: float | None = None
-    """Mean rate of requests; None takes the share of this machine's capacity that the simulator's loads have."""
-    warm_up: Literal["simulated", "live", "none"] = "simulated"
-    """How the agent gets to know the application before: by episodes of a simulated twin whose costs are measured here
-    first; by an episode under the rules, `EPISODE_STEPS` steps before those that count, in both arms; or not at all, so
-    that rules act until there was an episode."""
-    against: bool = True
-    """Whether there is the second arm."""
-    rules: HpaVpaConfig = SAFE
-    """Of the second arm, and of the first while the agent does not act."""
-    concurrency: int = 4
-    """Requests that a replica works on at a time."""
-    seed: int = 0
-    """Of the load."""
-
-    def __post_init__(self) -> None:
-        wrong = [
-            words
-            for fine, words in (
-                (
-                    2 <= self.steps <= MOST_STEPS,
-                    f"{self.steps} steps; expected 2 to {MOST_STEPS}: change their length or that of the load",
-                ),
-                (1 <= self.period_s <= 3600, f"steps of {self.period_s:g} s; expected 1 to 3600"),
-                (
-                    self.mean_per_s is None or (math.isfinite(self.mean_per_s) and self.mean_per_s > 0),
-                    f"{self.mean_per_s} requests/s in the mean; expected more than 0",
-                ),
-                (self.concurrency >= 1, f"concurrency {self.concurrency}; expected at least 1"),
-                (self.warm_up in ("simulated", "live", "none"), f"warm-up {self.warm_up!r:.40}"),
-            )
-            if not fine
-        ]
-        if wrong:
-            raise ControlError(f"live: {wrong[0]}")
-
-    @property
-    def warm_steps(self) -> int:
-        """Steps before those that count."""
-        return EPISODE_STEPS + 1 if self.warm_up == "live" else 0
-
-    @property
-    def keeper(self) -> KeeperConfig:
-        """Of the first arm; what is counted in seconds is as many steps as for steps of `STEP_S`."""
-        shorter = self.period_s / STEP_S
-        return KeeperConfig(
-            guard=GuardConfig(pause_s=PAUSE_STEPS * self.period_s, reversal_s=GuardConfig().reversal_s * shorter),
-            sample=SampleConfig(oldest_s=max(3 * self.period_s, 10.0)),
-            rules=self.rules,
-            longest_gap_s=max(3 * self.period_s, 10.0),
-        )
 
 
 def compare(
@@ -173,7 +94,8 @@ def compare(
         trial = _Trial(where, client, spec, agent, room, serving, config, store, lambda: on_step(next(steps), total))
         trial.prepare(trace)
         done = {arm: trial.run(arm) for arm in arms}
-        return Compared(spec.name, trial.terms, room.describe(), trial.load, trial.alone_s, done, trial.p_value)
+        told = {arm: trial.predicted(arm) for arm in arms}
+        return Compared(spec.name, trial.terms, room.describe(), trial.load, trial.alone_s, done, told, trial.p_value)
 
 
 @contextmanager
@@ -217,6 +139,7 @@ class _Trial:
         self.p_value: float | None = None
         self._rates: Steps
         self._setting: Setting
+        self._params: Params
 
     def prepare(self, trace: RateTrace | None) -> None:
         """Measure the application, scale the load to what can be served here, and let the agent get to know it."""
@@ -229,7 +152,7 @@ class _Trial:
         self.alone_s = costs.wait_s + costs.cpu_s / whole.cpu_cores
         slo_s = SLACK * self.alone_s if config.slo_s is None else config.slo_s
         self.terms = Terms(slo_s, config.alpha, room.nodes)
-        params = twin.parameters(
+        self._params = twin.parameters(
             costs,
             room,
             slo_s=slo_s,
@@ -239,13 +162,13 @@ class _Trial:
         )
         self._rates, self.load = twin.scaled(
             trace,
-            params,
+            self._params,
             steps=config.steps,
             period_s=config.period_s,
             mean_per_s=config.mean_per_s,
             seed=config.seed,
         )
-        scenario = twin.twin(self._spec.name, params, float(self._rates.mean()), config.seed)
+        scenario = twin.twin(self._spec.name, self._params, float(self._rates.mean()), config.seed)
         if config.warm_up == "live":
             warm, _ = scenario.load(np.random.default_rng([config.seed, 2]), EPISODE_STEPS)
             self._rates = np.concatenate([warm[:, 0], self._rates])
@@ -258,21 +181,15 @@ class _Trial:
 
     def run(self, arm: str) -> Arm:
         """One arm from the first request to the last answer."""
-        config, target = self._config, self._target(arm)
-        keeper, steps = config.keeper, len(self._rates)
-        if arm == HPA:
-            keeper = replace(keeper, lifecycle=LifecycleConfig(bootstrap_steps=twin.NEVER_STEPS))
+        config, target, steps = self._config, self._target(arm), len(self._rates)
         self._store.forget(target.name)
         with (
             self._service("flash" if arm == FLASH else "hpa", self._setting) as service,
             self._sender(service) as sender,
         ):
             backend = LocalBackend({target.name: service})
-            loop = Loop(backend, self._agent, self._store, keeper)
-            if arm == FLASH and self._known:
-                # known by episodes that were no live ones: the agent acts from the first step on
-                begun = Life(Phase.BOOTSTRAP, steps=keeper.lifecycle.bootstrap_steps)
-                loop.keeper(target).restore(begun, Past(), self._known, [], 0)
+            loop = Loop(backend, self._agent, self._store, self._keeper_config(arm))
+            self._introduce(arm, loop.keeper(target))
             rows, stop, usages = list[tuple[float, ...]](), threading.Event(), [service.usage()]
 
             def stepped(_: Stepped) -> None:
@@ -294,12 +211,37 @@ class _Trial:
         counted = slice(config.warm_steps, None)
         return self._arm(np.array(rows)[counted], heard[counted], kept[counted], usages)
 
+    def predicted(self, arm: str) -> Arm:
+        """One arm in the simulator."""
+        config, keeper = self._config, Keeper(self._target(arm), self._agent, self._keeper_config(arm))
+        self._introduce(arm, keeper)
+        return predict(
+            keeper,
+            self._params,
+            self._setting,
+            self._rates,
+            period_s=config.period_s,
+            warm_steps=config.warm_steps,
+            seed=config.seed,
+        )
+
+    def _keeper_config(self, arm: str) -> KeeperConfig:
+        keeper = self._config.keeper
+        if arm == FLASH:
+            return keeper
+        return replace(keeper, lifecycle=LifecycleConfig(bootstrap_steps=twin.NEVER_STEPS))
+
+    def _introduce(self, arm: str, keeper: Keeper) -> None:
+        """Let the agent act from the first step on where it knows the application by episodes of the twin."""
+        if arm == FLASH and self._known:
+            begun = Life(Phase.BOOTSTRAP, steps=keeper.config.lifecycle.bootstrap_steps)
+            keeper.restore(begun, Past(), self._known, [], 0)
+
     def _arm(self, rows: Float[np.ndarray, "step 3"], heard: list[Heard], kept: list[Kept], usages: list[Usage]) -> Arm:
         before, after = usages
         sent, failed = (np.array([getattr(step, of) for step in heard], np.float64) for of in ("sent", "failed"))
         p99_s = np.array([math.nan if step.p99_s is None else step.p99_s for step in heard])
         answered = np.concatenate([np.array(step.latency_s, np.float64) for step in heard])
-        missed = (p99_s * MET > self.terms.slo_s) | (failed > (1 - MET) * sent)
         replicas, cores, memory = rows.T
         return Arm(
             rate_per_s=self._rates[self._config.warm_steps :],
@@ -309,7 +251,7 @@ class _Trial:
             p99_s=p99_s,
             sent=sent,
             failed=failed,
-            violated=missed.astype(np.float64),
+            violated=missed(p99_s, sent, failed, self.terms.slo_s),
             decisions=tuple(kept),
             period_s=self._config.period_s,
             all_p99_s=float(np.quantile(answered, 0.99)) if answered.size else math.nan,

@@ -86,7 +86,7 @@ class Loop:
         if known is None:
             known, said = self.store.restored(target, self._agent, self.config)
             if said is not None:
-                log.warning("%s: %s", target.name, said)
+                log.warning("%s: %s", target.name, said, extra={"target": target.name, "phase": known.life.phase})
             self._keepers[target.name] = known
         known.target = target
         return known
@@ -103,8 +103,9 @@ class Loop:
         sample = None if isinstance(got, str) or decision.by == "nobody" else got
         n = self.store.begin(keeper, now_s, sample, decision, finished)
         seconds = time.perf_counter() - begun_s
+        fields = {"target": target.name, "phase": decision.phase}
         if decision.turned is not None:
-            log.info("%s: %s: %s", target.name, decision.phase, decision.turned)
+            log.info("%s: %s: %s", target.name, decision.phase, decision.turned, extra=fields)
         if not decision.change or decision.setting is None:
             return Stepped(target.name, decision, NOTHING, "", seconds)
         status, detail = DONE, ""
@@ -112,7 +113,7 @@ class Loop:
             self.backend.act(target, decision.setting)
         except BackendError as error:
             status, detail = FAILED, str(error)
-            log.warning("%s: %s", target.name, error)
+            log.warning("%s: %s", target.name, error, extra=fields)
         self.store.end(target.name, n, status, detail)
         return Stepped(target.name, decision, status, detail, seconds)
 

@@ -184,7 +184,7 @@ class Operator:
                 trouble = str(error)
                 log.warning("%s: %s", target.name, trouble)
         p_value = self.loop.keeper(target).p_value
-        self.telemetry.step(target.name, stepped, p_value)
+        self.telemetry.step(target.name, stepped, p_value, trouble)
         self.reporter.stepped(resource, stepped, p_value, trouble)
 
     def _accepted(self, resource: Object, before: dict[str, Wanted]) -> Wanted | list[str]:

@@ -2,7 +2,7 @@
 
 Enters: decisions before they are carried out, and what came of them. Leaves: what a keeper is restored from, and what
 `status` shows. A step is written whole before anything is set: a step that was begun and not ended is never repeated,
-what is in force is read anew. A damaged file is set aside.
+what is in force is read anew. A damaged file is set aside. `Reader` only looks, also while a controller writes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +73,92 @@ class Kept:
     detail: str
 
 
-class Store:
-    """One file.
+class Reader:
+    """What a file holds when it is opened: it is neither made nor changed, and nothing is put beside it.
+
+    Args:
+        path: of the file, which a controller may be writing.
+
+    Raises:
+        ControlError: it is absent, something else, or of a later version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise ControlError(f"{path}: no such file; `flashfm autoscale local --state {path}` makes one")
+        wal, index = (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
+        # SQLite makes both where they are absent: without a WAL, all is in the file
+        how = "readonly_shm=1" if wal.exists() and index.exists() else "immutable=1"
+        if how == "immutable=1" and wal.exists() and wal.stat().st_size:
+            raise ControlError(
+                f"{path}: cannot be read: {index.name} is absent beside {wal.name}; copy all three files"
+            )
+        self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&{how}", uri=True, isolation_level=None)
+        try:
+            self._rows("BEGIN")  # all answers are of one moment
+            tables = {name for (name,) in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not {"targets", "steps"} <= tables:
+                raise ControlError(f"{path}: holds no targets; expected a file that `flashfm autoscale` keeps")
+            _check_version(path, self._rows("PRAGMA user_version")[0][0])
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def steps(self, target: str, last: int) -> list[Kept]:
+        """The last steps of a deployment, the oldest first.
+
+        Args:
+            target: its name.
+            last: how many at most.
+
+        Raises:
+            ControlError: they cannot be read.
+        """
+        return self._kept(reversed(self._rows(_OF_TARGET, target, last)))
+
+    def latest(self) -> list[Kept]:
+        """The last step of every deployment, by name.
+
+        Raises:
+            ControlError: they cannot be read.
+        """
+        return self._kept(self._rows(_LATEST))
+
+    def life(self, target: str) -> Life | None:
+        """Where a deployment is in its life.
+
+        Raises:
+            ControlError: that cannot be read.
+        """
+        rows = self._rows("SELECT life FROM targets WHERE name = ?", target)
+        try:
+            return Life.from_dict(json.loads(rows[0][0])) if rows else None
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._unreadable(f"the life of {target!r:.80}: {error!r}") from None
+
+    def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._unreadable(str(error)) from None
+
+    def _kept(self, rows: Iterable[tuple[Any, ...]]) -> list[Kept]:
+        try:
+            return list(map(_kept, rows))
+        except ValueError as error:
+            raise self._unreadable(f"a step: {error}") from None
+
+    def _unreadable(self, why: str) -> ControlError:
+        return ControlError(f"{self.path}: cannot be read: {why}; expected what `flashfm autoscale` keeps")
+
+
+class Store(Reader):
+    """One file that is written, by one controller.
 
     Args:
         path: of the file, which is made where there is none.
@@ -106,20 +190,13 @@ class Store:
             if (found := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise ControlError(
-                    f"{self.path}: version {version}, this flashfm reads up to {VERSION}; update flashfm"
-                )
+            _check_version(self.path, version)
             if version == 0:
                 db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT")
         except BaseException:
             db.close()
             raise
         return db
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
 
     def begin(
         self, keeper: Keeper, now_s: float, sample: Sample | None, decision: Decision, finished: Trajectory | None
@@ -188,33 +265,14 @@ class Store:
             ).rowcount
         try:
             life, past = Life.from_dict(json.loads(row[0])), Past.from_dict(json.loads(row[1]))
-            kept = [step for step in self.steps(name, KEPT_STEPS) if step.sample is not None]
+            steps = map(_kept, reversed(self._rows(_OF_TARGET, name, KEPT_STEPS)))
+            kept = [step for step in steps if step.sample is not None]
             samples = [Sample.from_dict(step.sample or {}) for step in kept[-max(REMEMBERED, int(row[2]) + 1) :]]
             keeper.restore(life, past, self._trajectories(name), samples, min(int(row[2]), len(samples) - 1))
-        except (KeyError, TypeError, ValueError, ModelError) as error:
+        except (LookupError, TypeError, ValueError, ModelError) as error:
             self.forget(name)
-            return Keeper(target, agent, config), f"{name}: what is kept of it cannot be read ({error}): it begins anew"
+            return Keeper(target, agent, config), f"what is kept of it cannot be read ({error}): it begins anew"
         return keeper, "the end of the last step is not known; what is in force is read anew" if cut else None
-
-    def steps(self, target: str, last: int) -> list[Kept]:
-        """The last steps of a deployment, the oldest first.
-
-        Args:
-            target: its name.
-            last: how many at most.
-        """
-        rows = self._db.execute(_OF_TARGET, (target, last))
-        return [_kept(row) for row in reversed(rows.fetchall())]
-
-    def latest(self) -> list[Kept]:
-        """The last step of every deployment, by name."""
-        rows = self._db.execute(_LATEST)
-        return [_kept(row) for row in rows]
-
-    def life(self, target: str) -> Life | None:
-        """Where a deployment is in its life."""
-        row = self._db.execute("SELECT life FROM targets WHERE name = ?", (target,)).fetchone()
-        return None if row is None else Life.from_dict(json.loads(row[0]))
 
     def forget(self, target: str) -> None:
         """Forget all about a deployment."""
@@ -255,6 +313,11 @@ class Store:
 def _kept(row: tuple[Any, ...]) -> Kept:
     target, n, time_s, sample, decision, status, detail = row
     return Kept(target, n, time_s, None if sample is None else json.loads(sample), json.loads(decision), status, detail)
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise ControlError(f"{path}: version {version}, this flashfm reads up to {VERSION}; update flashfm")
 
 
 def _aside(path: Path) -> Path:
