@@ -7,6 +7,7 @@ it is ever evaluated: texts are names of known things, or go where they can do n
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -63,9 +64,13 @@ class Wanted:
     """SHA-256 of its tensors, as `sha256:…`; None for whichever it is."""
 
 
-@cache
 def manifest(name: str) -> list[Object]:
-    """The documents of a manifest that ships with the package, such as `crd`."""
+    """The documents of a manifest that ships with the package, such as `crd`; they are the caller's own."""
+    return copy.deepcopy(_documents(name))
+
+
+@cache
+def _documents(name: str) -> list[Object]:
     import yaml
 
     path = resources.files("flashfm.controller") / "manifests" / f"{name}.yaml"
