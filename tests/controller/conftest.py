@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from kube_rig import Managing, managing
 from rig import Rig
 
 from flashfm.adapt.agent import FlashAgent
@@ -33,3 +35,18 @@ def rig(agent: FlashAgent, unseen: Scenario, tmp_path: Path) -> Iterator[Callabl
     yield make
     for one in made:
         one.store.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Managing]]:
+    """Starts doubles of the Kubernetes API, each with a backend."""
+    with ExitStack() as stack:
+        yield lambda **how: stack.enter_context(managing(tmp_path, **how))
+
+
+@pytest.fixture
+def one(start: Callable[..., Managing]) -> Managing:
+    """A double with `shop/web` deployed."""
+    made = start()
+    made.cluster.deploy()
+    return made

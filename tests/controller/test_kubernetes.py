@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from kube_rig import BIGGER, Managing, managing
+from kube_rig import BIGGER, Managing
 from kube_store import qos
 
 from flashfm.act.guardrails import Setting
@@ -18,20 +16,6 @@ from flashfm.controller.kube.backend import KubernetesConfig
 from flashfm.controller.kube.managed import Mode
 from flashfm.controller.kube.meant import ANNOTATION, ROLLED
 from flashfm.errors import BackendError
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Managing]]:
-    with ExitStack() as stack:
-        yield lambda **how: stack.enter_context(managing(tmp_path, **how))
-
-
-@pytest.fixture
-def one(start: Callable[..., Managing]) -> Managing:
-    made = start()
-    made.cluster.deploy()
-    return made
-
 
 # -- observing -------------------------------------------------------------------------------------------------------
 

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_rig import BIGGER, Managing, managing
+from kube_rig import BIGGER, Managing
 from kube_store import qos
 
 from flashfm.act.guardrails import Setting
 from flashfm.controller.kube.amounts import Amount, Share, deployment_of, quantity
 from flashfm.controller.kube.managed import Mode
 from flashfm.errors import BackendError
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Managing]]:
-    with ExitStack() as stack:
-        yield lambda **how: stack.enter_context(managing(tmp_path, **how))
-
-
-@pytest.fixture
-def one(start: Callable[..., Managing]) -> Managing:
-    made = start()
-    made.cluster.deploy()
-    return made
-
 
 # -- recommending ----------------------------------------------------------------------------------------------------
 

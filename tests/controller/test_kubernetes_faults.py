@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from kube_rig import BIGGER, Managing, managing
+from kube_rig import BIGGER, Managing
 
 from flashfm.act.guardrails import Setting
 from flashfm.controller.kube import api as api_module
@@ -17,20 +16,6 @@ from flashfm.controller.kube.backend import KubernetesConfig
 from flashfm.controller.kube.meant import Meant
 from flashfm.controller.kube.reader import Cluster as Watching
 from flashfm.errors import BackendError, ControlError
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Managing]]:
-    with ExitStack() as stack:
-        yield lambda **how: stack.enter_context(managing(tmp_path, **how))
-
-
-@pytest.fixture
-def one(start: Callable[..., Managing]) -> Managing:
-    made = start()
-    made.cluster.deploy()
-    return made
-
 
 # -- faults ----------------------------------------------------------------------------------------------------------
 
@@ -222,6 +207,8 @@ def test_a_watch_goes_on_after_it_ends_breaks_and_is_too_old(one: Managing, watc
         return False
 
     eventually(gone)
+    with pytest.raises(BackendError, match="no such Deployment"):
+        one.backend.observe(one.target)
 
 
 def test_an_event_that_is_not_understood_is_no_end(one: Managing, watching: Watching) -> None:
@@ -234,6 +221,7 @@ def test_an_event_that_is_not_understood_is_no_end(one: Managing, watching: Watc
         one.kube.change("deployments.apps", "shop", "web", {"metadata": {"labels": {"n": str(n)}}})
     one.kube.change("deployments.apps", "shop", "web", {"spec": {"replicas": 4}})
     eventually(lambda: one.backend.observe(one.target).replicas == 4)
+    assert watching.trouble() is None
 
 
 def test_what_is_old_is_not_believed(one: Managing, watching: Watching) -> None:

@@ -271,7 +271,7 @@ def _draw(path: Path, arms: Mapping[str, Arm], alphas: Sequence[float]) -> None:
     violations_against_core_hours(
         pd.concat(frames),
         path,
-        title="SLO violations against core-hours, unseen applications",
+        title=f"SLO violations after the first {LONGEST_START} steps against core-hours, unseen applications",
         xlabel="core-hours an episode of 50 minutes",
         note="a point: a trade-off of FLASH, or a setting that no other of its controller beats on training pairs",
     )
