@@ -13,6 +13,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+from flashfm.act.words import share
 from flashfm.errors import ModelError
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES, MEMORY_MIB, REPLICAS
 
@@ -285,17 +286,12 @@ def _replicas(
         said.append(f"replicas were added {grown_ago_s:.0f} s ago and stay for {config.reversal_s:.0f} s")
         allowed = now.replicas
     if allowed < least:
-        said.append(f"{share_of(config.most_removed)} of the replicas at most go in one step")
+        said.append(f"{share(config.most_removed)} of the replicas at most go in one step")
         allowed = least
     if allowed < min(busy, now.replicas):
         said.append(f"{used.cores:.3g} cores are in use, which takes {busy} replicas")
         allowed = min(busy, now.replicas)
     return allowed
-
-
-def share_of(value: float) -> str:
-    """A share in whole percent."""
-    return f"{100 * value:.0f} %"
 
 
 def _affordable(replicas: int, cpu: float, memory: float, bounds: Bounds, said: list[str]) -> int:
