@@ -34,9 +34,22 @@ def test_this_machine_has_room_and_says_so() -> None:
     here = Room.here()
     assert here.cores >= 1
     assert here.bounds.budget_cores == here.cores
-    assert f"share {here.cores} core" in here.describe()
+    assert f"share {here.cores:g} core" in here.describe()
     alone = Room(frozenset({0}), frozenset({0}), 2048.0)
     assert alone.describe().endswith("the client has the same, so latencies include its work")
+
+
+def test_slow_cores_are_many_and_leave_something_to_the_client() -> None:
+    slow = Room.here(1 / 16)
+    assert slow.replica_cpus == slow.client_cpus
+    assert slow.cores == 16 * (len(slow.client_cpus) - twin.CLIENT_CORES)
+    assert slow.bounds.cpu_cores == (0.1, min(4.0, slow.cores))
+    assert f"share {slow.cores:g} cores, each 1/16 of one of this machine, and" in slow.describe()
+
+
+@pytest.mark.parametrize(("cpu_s", "wait_s", "expected"), [(0.01, 0.0, 4), (0.01, 0.09, 20), (0.001, 9.0, 64)])
+def test_places_do_not_run_out_before_cores_do(cpu_s: float, wait_s: float, expected: int) -> None:
+    assert twin.concurrency(replace(COSTS, cpu_s=cpu_s, wait_s=wait_s), 4) == expected
 
 
 cores = st.integers(1, 64).map(lambda n: Room(frozenset(range(n)), frozenset({0}), 4096.0))

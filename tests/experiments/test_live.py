@@ -24,7 +24,6 @@ from flashfm.experiments.live import CPU_MS, KINDS, Runs, SideBySideConfig, chos
 from flashfm.experiments.live_page import agreement, figures, medians, ratios
 from flashfm.measurements.limits import detect
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts
-from flashfm.tasks.autoscaling.loads import MEAN_SHARE
 from flashfm.tasks.autoscaling.scenario import default, split
 
 GRID = {"target": (0.5,), "least_cpu_cores": (0.25, 0.5), "least_memory_mib": (64.0,)}
@@ -54,7 +53,9 @@ def test_applications_are_chosen_by_their_costs_from_those_that_pretraining_did_
         chosen(costs[:5], 2)
 
 
-@given(st.lists(st.tuples(st.floats(0.004, 0.03), st.floats(0.0, 1.0), st.floats(10.0, 90.0)), min_size=6, max_size=12))
+@given(
+    st.lists(st.tuples(st.floats(0.002, 0.008), st.floats(0.0, 1.0), st.floats(10.0, 90.0)), min_size=6, max_size=12)
+)
 def test_each_kind_has_most_of_what_makes_it_of_those_left(drawn: list[tuple[float, float, float]]) -> None:
     costs = [ApplicationCosts(f"app{i}", cpu, wait, 1.5, mib, 0.1) for i, (cpu, wait, mib) in enumerate(drawn)]
     kinds, left = chosen(costs, 2), {one.name: one for one in costs}
@@ -65,15 +66,16 @@ def test_each_kind_has_most_of_what_makes_it_of_those_left(drawn: list[tuple[flo
 
 
 def test_the_rules_are_tuned_on_applications_in_the_room_of_this_machine() -> None:
-    room = Room(frozenset({1}), frozenset({0}), 2048.0)
     costs = fitting(split(default(0))[0].apps)[:5]
-    scenario = others_here(costs, room)
-    assert scenario.apps == tuple(one.name for one in costs)
-    assert scenario.params.node_cores.tolist() == [1.0] * 5
-    np.testing.assert_allclose(scenario.loads.mean_per_s, MEAN_SHARE * scenario.capacity_per_s)
-    simulator = scenario.simulator(seed=1)
-    simulator.reset()
-    assert simulator.outcome.cpu_cores.max() <= 1.0 + 1e-6
+    for core, cores in ((1.0, 1.0), (0.25, 3.0)):
+        scenario = others_here(costs, Room(frozenset({1}), frozenset({0}), 2048.0, core), 0.2)
+        assert scenario.apps == tuple(one.name for one in costs)
+        assert scenario.params.node_cores.tolist() == [cores] * 5
+        assert scenario.params.cpu_s == pytest.approx([one.cpu_s / core for one in costs])
+        np.testing.assert_allclose(scenario.loads.mean_per_s, 0.2 * scenario.capacity_per_s)
+        simulator = scenario.simulator(seed=1)
+        simulator.reset()
+        assert simulator.outcome.cpu_cores.max() <= cores + 1e-6
 
 
 def test_ratios_count_only_where_the_other_figure_is_no_larger() -> None:
@@ -173,7 +175,7 @@ def test_a_short_run_serves_both_arms_and_goes_on_where_it_was(tmp_path: Path, m
         assert abs(simulated["sent"] - live["sent"]) < 5 * simulated["sent"] ** 0.5, "the same rates"
         assert live["sent"] == one["live"][FLASH]["sent"] > 0
         for of in (live, simulated):
-            assert 0.3 < of["core_s"] < 4 * Room.here().cores
+            assert 0.3 < of["core_s"] < 4 * Room.here(TINY.core).cores
             assert 0 <= of["violated_s"] <= 3
     assert one["simulated"][HPA]["acted"].keys() == {"rules"}
     assert one["simulated"][FLASH]["acted"].get("agent", 0) >= 1

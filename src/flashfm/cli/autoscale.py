@@ -69,7 +69,17 @@ def local(
         " rules before what counts, in both arms; none, rules act until 100 steps are over.",
     ),
     hpa_target: float = typer.Option(0.5, help="Utilisation of CPU that the rules aim at, above 0 and below 1."),
-    concurrency: int = typer.Option(4, min=1, max=256, help="Requests that a replica works on at a time."),
+    concurrency: int | None = typer.Option(
+        None,
+        min=1,
+        max=256,
+        help="Requests that a replica works on at a time [at least 4, and twice what keeps a core busy].",
+    ),
+    core: float = typer.Option(
+        1.0,
+        help="Share of one of this machine's cores that counts as one, 0.03125 to 1: less makes many slow cores of few,"
+        " and gives replicas room to be many.",
+    ),
     model: str = typer.Option("autoscaling", metavar="NAME|FOLDER", help="The agent."),
     state: Path | None = typer.Option(
         None, help="File that keeps the steps, for `flashfm autoscale status`; this application begins anew in it."
@@ -107,6 +117,7 @@ def local(
     _in_range("--alpha", alpha, -1e-9, 1.0)
     _in_range("--hpa-target", hpa_target, 0.0, 0.999)
     _in_range("--period-s", period_s, 0.999, 3600.0)
+    _in_range("--core", core, 0.031249, 1.0)
     if slo_ms is not None:
         _in_range("--slo-ms", slo_ms, 0.0, 3.6e6)
     if state is not None and state.exists():
@@ -122,6 +133,7 @@ def local(
         against=against is Against.HPA,
         rules=replace(SAFE, target=hpa_target),
         concurrency=concurrency,
+        core=core,
         seed=seed,
     )
     replayed = None if trace is None else open_trace(trace)

@@ -32,7 +32,7 @@ from flashfm.controller import twin
 from flashfm.controller.arms import FLASH, HPA, Arm, Compared, Steps, missed
 from flashfm.controller.keeper import Keeper, KeeperConfig, Target
 from flashfm.controller.lifecycle import Life, LifecycleConfig, Phase
-from flashfm.controller.live_config import SLACK, LiveConfig
+from flashfm.controller.live_config import LEAST_CONCURRENCY, SLACK, LiveConfig
 from flashfm.controller.load import Client, Heard, Load
 from flashfm.controller.local import LocalBackend
 from flashfm.controller.loop import Loop, Stepped
@@ -42,6 +42,7 @@ from flashfm.controller.store import Kept, Store
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits
 from flashfm.measurements.replica import Place, Serving, place
+from flashfm.tasks.autoscaling.calibration import ApplicationCosts
 from flashfm.tasks.autoscaling.parameters import Params
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
@@ -77,7 +78,8 @@ def compare(
     Raises:
         FlashError: the application cannot be served or asked, the trace is too short, or the state cannot be kept.
     """
-    config, room = config or LiveConfig(), twin.Room.here()
+    config = config or LiveConfig()
+    room = twin.Room.here(config.core)
     arms = [FLASH, HPA] if config.against else [FLASH]
     total = len(arms) * (config.warm_steps + config.steps)
     with ExitStack() as stack:
@@ -103,7 +105,7 @@ def _served(
     where: Place, spec: ApplicationSpec, client: Group, room: twin.Room, config: LiveConfig
 ) -> Iterator[Serving]:
     """How each process serves: with the buckets and tables that all of them share, where the application needs some."""
-    serving = Serving(config.concurrency, DRAIN_S)
+    serving = Serving(config.concurrency or LEAST_CONCURRENCY, DRAIN_S)
     if not Application.services(spec):
         yield serving
         return
@@ -145,10 +147,12 @@ class _Trial:
         """Measure the application, scale the load to what can be served here, and let the agent get to know it."""
         config, room = self._config, self._room
         whole = Setting(min(1.0, room.bounds.cpu_cores[1]), room.bounds.memory_mib[1], 1)
-        begun_s = time.monotonic()
-        with self._service("alone", whole) as service:
-            started_s = time.monotonic() - begun_s
-            costs = twin.measure(service)
+        costs, started_s = self._alone(whole)
+        if config.concurrency is None:
+            found = twin.concurrency(costs, LEAST_CONCURRENCY)
+            if found != self._serving.concurrency:
+                self._serving = replace(self._serving, concurrency=found)
+                costs, started_s = self._alone(whole)
         self.alone_s = costs.wait_s + costs.cpu_s / whole.cpu_cores
         slo_s = SLACK * self.alone_s if config.slo_s is None else config.slo_s
         self.terms = Terms(slo_s, config.alpha, room.nodes)
@@ -157,7 +161,7 @@ class _Trial:
             room,
             slo_s=slo_s,
             timeout_s=self._timeout_s,
-            concurrency=config.concurrency,
+            concurrency=self._serving.concurrency,
             start_steps=math.ceil(started_s / config.period_s),
         )
         self._rates, self.load = twin.scaled(
@@ -167,6 +171,7 @@ class _Trial:
             period_s=config.period_s,
             mean_per_s=config.mean_per_s,
             seed=config.seed,
+            mean_share=config.mean_share,
         )
         scenario = twin.twin(self._spec.name, self._params, float(self._rates.mean()), config.seed)
         if config.warm_up == "live":
@@ -178,6 +183,13 @@ class _Trial:
             self._known = tuple(
                 twin.lived(scenario, self._agent, target, config.rules, config.seed + i) for i in range(twin.EPISODES)
             )
+
+    def _alone(self, whole: Setting) -> tuple[ApplicationCosts, float]:
+        """What a request costs that nobody else asks, and seconds until the service answered."""
+        begun_s = time.monotonic()
+        with self._service("alone", whole) as service:
+            started_s = time.monotonic() - begun_s
+            return twin.measure(service), started_s
 
     def run(self, arm: str) -> Arm:
         """One arm from the first request to the last answer."""
@@ -271,7 +283,13 @@ class _Trial:
 
     def _service(self, name: str, setting: Setting) -> ServedReplicas:
         return ServedReplicas(
-            self._where, self._spec, setting, name=name, serving=self._serving, cpus=self._room.replica_cpus
+            self._where,
+            self._spec,
+            setting,
+            name=name,
+            serving=self._serving,
+            cpus=self._room.replica_cpus,
+            core=self._room.core,
         )
 
     def _sender(self, service: ServedReplicas) -> Client:

@@ -13,11 +13,14 @@ from flashfm.controller.rules import SAFE
 from flashfm.controller.sample import SampleConfig
 from flashfm.controller.store import KEPT_STEPS
 from flashfm.errors import ControlError
+from flashfm.tasks.autoscaling import loads
 from flashfm.tasks.autoscaling.parameters import STEP_S
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
 SLACK = 5.0
 """Objective for the p99 where none is given, over the median of a replica that nobody else asks."""
+LEAST_CONCURRENCY = 4
+LEAST_CORE = 1 / 32
 MOST_STEPS = KEPT_STEPS - EPISODE_STEPS - 1
 PAUSE_STEPS = 2
 """Between changes of limits, which are in place here and restart nothing."""
@@ -41,7 +44,9 @@ class LiveConfig:
     slo_s: float | None = None
     """Objective for the p99; None takes `SLACK` times the median of a request alone."""
     mean_per_s: float | None = None
-    """Mean rate of requests; None takes the share of this machine's capacity that the simulator's loads have."""
+    """Mean rate of requests; None takes `mean_share` of what this machine can serve within the objective."""
+    mean_share: float = loads.MEAN_SHARE
+    """At most that share, in (0, `loads.MEAN_SHARE`]; a peak may ask for more, but what can be served."""
     warm_up: Literal["simulated", "live", "none"] = "simulated"
     """How the agent gets to know the application before: by episodes of a simulated twin whose costs are measured here
     first; by an episode under the rules, `EPISODE_STEPS` steps before those that count, in both arms; or not at all, so
@@ -50,8 +55,12 @@ class LiveConfig:
     """Whether there is the second arm."""
     rules: HpaVpaConfig = SAFE
     """Of the second arm, and of the first while the agent does not act."""
-    concurrency: int = 4
-    """Requests that a replica works on at a time."""
+    concurrency: int | None = None
+    """Requests that a replica works on at a time; None takes as many as keep its core busy, at least
+    `LEAST_CONCURRENCY`."""
+    core: float = 1.0
+    """Share of one of this machine's cores that counts as one, in [`LEAST_CORE`, 1]. Less makes many slow cores of few:
+    replicas have room to be many, and everything that computes takes longer."""
     seed: int = 0
     """Of the load."""
 
@@ -68,7 +77,18 @@ class LiveConfig:
                     self.mean_per_s is None or (math.isfinite(self.mean_per_s) and self.mean_per_s > 0),
                     f"{self.mean_per_s} requests/s in the mean; expected more than 0",
                 ),
-                (self.concurrency >= 1, f"concurrency {self.concurrency}; expected at least 1"),
+                (
+                    0 < self.mean_share <= loads.MEAN_SHARE,
+                    f"a load of {self.mean_share} of what can be served; expected above 0, at most {loads.MEAN_SHARE}",
+                ),
+                (
+                    self.concurrency is None or self.concurrency >= 1,
+                    f"concurrency {self.concurrency}; expected at least 1",
+                ),
+                (
+                    LEAST_CORE <= self.core <= 1,
+                    f"{self.core} of a core counted as one; expected {LEAST_CORE} to 1",
+                ),
                 (self.warm_up in ("simulated", "live", "none"), f"warm-up {self.warm_up!r:.40}"),
             )
             if not fine

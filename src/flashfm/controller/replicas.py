@@ -29,6 +29,11 @@ TICK_S = 0.1
 """Between two looks at the processes."""
 PERIOD_US = 100_000
 """Of CPU quotas: Linux's and Kubernetes' default."""
+LEAST_QUOTA_US = 1000
+"""That the kernel takes."""
+START_CORES = 2.0
+"""Least limit of a process until it answers, as clusters boost those that start: half a second of imports takes long
+under a tenth of a core."""
 WAITS_S = (1.0, 30.0)
 """Before a process that has ended is replaced: at first and at most; doubled each time."""
 HOST = "127.0.0.1"
@@ -47,7 +52,7 @@ class Usage:
     resident_mib: float | None
     """Of one that serves, mean over them; None where none does."""
     cpu_s: float
-    """CPU time of all processes, those that have ended included."""
+    """CPU time of all processes, those that have ended included, of cores as limits count them."""
     kills: int
     """Processes that the kernel killed at their memory limit."""
     restarts: int
@@ -63,8 +68,10 @@ class Usage:
 class _Replica:
     """One process of the service."""
 
-    def __init__(self, name: str, group: Group, process: Process, metrics_port: int, setting: Setting) -> None:
-        self.name, self.group, self.process = name, group, process
+    def __init__(
+        self, name: str, group: Group, process: Process, metrics_port: int, core: float, setting: Setting
+    ) -> None:
+        self.name, self.group, self.process, self._core = name, group, process, core
         self.setting = setting
         """Whose limits it has."""
         self.metrics = f"http://{HOST}:{metrics_port}/metrics"
@@ -73,9 +80,9 @@ class _Replica:
         """When it is given up: while it starts, and once it has been asked to end."""
 
     def limit(self, setting: Setting) -> None:
-        """Change its limits."""
-        self.group.apply(_limits(setting))
-        self.setting = setting
+        """Change its limits; one that starts has more cores."""
+        self.setting = setting if self.ready else _boosted(setting)
+        self.group.apply(_limits(self.setting, self._core))
 
     def look(self) -> None:
         """Note what it has used; it may just have ended."""
@@ -93,6 +100,7 @@ class ServedReplicas:
         name: of the service's group, unique there.
         serving: how each process serves; ports are set here.
         cpus: cores that the processes may use; None for all.
+        core: share of one of this machine's cores that counts as one in limits and use.
 
     Raises:
         ControlError: a process ended before it answered, or did not answer in time.
@@ -108,11 +116,12 @@ class ServedReplicas:
         name: str = "service",
         serving: Serving | None = None,
         cpus: frozenset[int] | None = None,
+        core: float = 1.0,
     ) -> None:
         self.spec, self._group = spec, where.root.child(name)
         self._port = _Reserved()
         self._serving = replace(serving or Serving(drain_s=5.0), port=self._port.number, share_port=True)
-        self._where, self._cpus, self._setting = where, cpus, setting
+        self._where, self._cpus, self._setting, self._core = where, cpus, setting, core
         self._replicas: list[_Replica] = []
         self._leaving: list[_Replica] = []
         self._made = self._kills = self._restarts = 0
@@ -204,7 +213,7 @@ class ServedReplicas:
                 replicas=max(len(self._replicas), self._setting.replicas),
                 ready=len(serving),
                 resident_mib=sum(resident) / len(resident) if resident else None,
-                cpu_s=self._cpu_s + sum(one.cpu_s for one in there),
+                cpu_s=(self._cpu_s + sum(one.cpu_s for one in there)) / self._core,
                 kills=self._kills,
                 restarts=self._restarts,
                 core_s=self._core_s,
@@ -287,6 +296,8 @@ class ServedReplicas:
             if not one.process.ended and (one.ready or one.process.answers() or now_s < one.until_s):
                 if not one.ready and one.process.port is not None:
                     one.ready, self._wait_s, self._problem = True, WAITS_S[0], None
+                    with suppress(LimitsError):
+                        one.limit(self._setting)
                 return True
             if one.process.ended:
                 why = f"ended: {one.process.last_words()}"
@@ -312,10 +323,10 @@ class ServedReplicas:
         name, metrics_port = f"replica-{self._made}", _free_port()
         group = self._group.child(name)
         try:
-            group.apply(_limits(self._setting))
+            group.apply(_limits(_boosted(self._setting), self._core))
             serving = replace(self._serving, metrics_port=metrics_port)
             process = Process(group, self.spec, self._where.work, serving, self._cpus)
-            return _Replica(name, group, process, metrics_port, self._setting)
+            return _Replica(name, group, process, metrics_port, self._core, _boosted(self._setting))
         except BaseException:
             group.remove()
             raise
@@ -348,5 +359,12 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _limits(setting: Setting) -> Limits:
-    return Limits(cpu_quota=setting.cpu_cores, memory_mb=math.ceil(setting.memory_mib), period_us=PERIOD_US)
+def _boosted(setting: Setting) -> Setting:
+    return setting._replace(cpu_cores=max(setting.cpu_cores, START_CORES))
+
+
+def _limits(setting: Setting, core: float) -> Limits:
+    """Of slow cores periods are shorter, so that one of them is slow rather than fast at first and then stopped."""
+    quota = setting.cpu_cores * core
+    period_us = max(math.ceil(PERIOD_US * core), math.ceil(LEAST_QUOTA_US / quota))
+    return Limits(cpu_quota=quota, memory_mb=math.ceil(setting.memory_mib), period_us=period_us)

@@ -36,7 +36,7 @@ from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
 CALLS = (5, 200)
 """Calls that costs are measured by, at least and at most; …"""
-CALLS_S = 3.0
+CALLS_S = 5.0
 """… beyond the least only until so many seconds have passed."""
 ANSWER_S = 60.0
 """Longest call."""
@@ -45,21 +45,35 @@ MEMORY_SHARE = 0.5
 MEMORY_NOISE = 0.02
 NEVER_STEPS = 1_000_000_000
 """Length of a BOOTSTRAP in which rules act for good."""
+MOST_CONCURRENCY = 64
 EPISODES = 3
 """Of the twin, by which the agent gets to know it: as many as it reads at most."""
 
 
+CLIENT_CORES = 0.25
+"""Of this machine, kept for the client and the controller where replicas may run on all of them."""
+
+
 @dataclass(frozen=True)
 class Room:
-    """What replicas may have of this machine; the client has a core of its own where there are two or more."""
+    """What replicas may have of this machine.
+
+    The client has a core of its own where there are two or more, unless cores are slow: then all share all cores, and
+    replicas leave some of them to others.
+    """
 
     replica_cpus: frozenset[int]
     client_cpus: frozenset[int]
     memory_mib: float
+    core: float = 1.0
+    """Share of one of this machine's cores that counts as one: less makes many slow cores of few."""
 
     @classmethod
-    def here(cls) -> Room:
+    def here(cls, core: float = 1.0) -> Room:
         """Of this process's cores and the memory that is free now.
+
+        Args:
+            core: share of one of this machine's cores that counts as one, above 0 and at most 1.
 
         Raises:
             ControlError: there is too little memory for two small replicas.
@@ -71,22 +85,25 @@ class Room:
             raise ControlError(
                 f"{memory} MiB are left for replicas; expected at least {2 * MEMORY_MIB[0]:g}: end other programs"
             )
+        if core < 1:
+            return cls(frozenset(cpus), frozenset(cpus), float(memory), core)
         return cls(frozenset(cpus[1:] or cpus), frozenset(cpus[:1]), float(memory))
 
     @property
-    def cores(self) -> int:
+    def cores(self) -> float:
         """That replicas share."""
-        return len(self.replica_cpus)
+        kept = CLIENT_CORES if self.core < 1 else 0.0
+        return (len(self.replica_cpus) - kept) / self.core
 
     @property
     def nodes(self) -> Nodes:
         """The same as a node of a cluster."""
-        return Nodes(1, float(self.cores), self.memory_mib)
+        return Nodes(1, self.cores, self.memory_mib)
 
     @property
     def bounds(self) -> Bounds:
         """Bounds within which all replicas together fit."""
-        cores = float(self.cores)
+        cores = self.cores
         return Bounds(
             cpu_cores=(CPU_CORES[0], min(CPU_CORES[1], cores)),
             memory_mib=(MEMORY_MIB[0], min(MEMORY_MIB[1], self.memory_mib)),
@@ -100,8 +117,9 @@ class Room:
         apart = self.replica_cpus.isdisjoint(self.client_cpus)
         client = "the client has another" if apart else "the client has the same, so latencies include its work"
         low, high = self.bounds.replicas
+        each = f", each 1/{1 / self.core:g} of one of this machine," if self.core < 1 else ""
         return (
-            f"replicas share {self.cores} core{'s' * (self.cores != 1)} and {self.memory_mib / 1024:.1f} GiB"
+            f"replicas share {self.cores:g} core{'s' * (self.cores != 1)}{each} and {self.memory_mib / 1024:.1f} GiB"
             f" ({low} to {high} of at least {CPU_CORES[0]:g} cores); {client}"
         )
 
@@ -180,7 +198,7 @@ def parameters(
         "slo_s": slo_s,
         "timeout_s": max(timeout_s, 2 * slo_s),
         "nodes": 1.0,
-        "node_cores": float(room.cores),
+        "node_cores": room.cores,
         "node_memory_mib": room.memory_mib,
         "node_speed": 1.0,
         "neighbours": 0.0,
@@ -228,6 +246,18 @@ def lived(scenario: Scenario, agent: FlashAgent, target: Target, rules: HpaVpaCo
             backend.act(twin_of, decision.setting)
 
 
+def concurrency(costs: ApplicationCosts, least: int) -> int:
+    """Requests that a replica works on at a time so that cores run out before places do.
+
+    They are twice those that keep a core busy, as pools of threads are sized.
+
+    Args:
+        costs: of a request.
+        least: that it is.
+    """
+    return min(max(math.ceil(2 * (costs.wait_s + costs.cpu_s) / costs.cpu_s), least), MOST_CONCURRENCY)
+
+
 def first(costs: ApplicationCosts, room: Room, rate_per_s: float) -> Setting:
     """A setting to begin with: half a core and twice the memory in use each, for twice the first load.
 
@@ -244,7 +274,14 @@ def first(costs: ApplicationCosts, room: Room, rate_per_s: float) -> Setting:
 
 
 def scaled(
-    trace: RateTrace | None, params: Params, *, steps: int, period_s: float, mean_per_s: float | None, seed: int
+    trace: RateTrace | None,
+    params: Params,
+    *,
+    steps: int,
+    period_s: float,
+    mean_per_s: float | None,
+    seed: int,
+    mean_share: float = loads.MEAN_SHARE,
 ) -> tuple[Float[np.ndarray, " step"], str]:
     """Requests a second of each control step, and in words where they come from.
 
@@ -254,8 +291,9 @@ def scaled(
         params: of the twin, which say what can be served within the objective.
         steps: that the load lasts.
         period_s: length of a control step.
-        mean_per_s: of the load; None takes the share of what can be served that the simulator's loads have.
+        mean_per_s: of the load; None takes a share of what can be served within the objective.
         seed: of a generated load.
+        mean_share: that share, at most.
 
     Raises:
         DataError: the trace is too short, or has no window without gaps and with requests.
@@ -271,9 +309,9 @@ def scaled(
         words = f"trace {trace.name} from {begin * STEP_S / 3600:.3g} h on"
         words += "" if faster == 1 else f", {faster:.3g} times as fast"
     share, capacity = shape / shape.mean(), float(pairs.capacity_per_s(params)[0])
-    rates = share * (loads.MEAN_SHARE * capacity if mean_per_s is None else mean_per_s)
+    rates = share * (mean_share * capacity if mean_per_s is None else mean_per_s)
     if mean_per_s is None:
-        rates = loads.clamp(rates[:, None], np.array([capacity]))[:, 0]
+        rates = loads.clamp(rates[:, None], np.array([capacity]), mean_share)[:, 0]
     mean = float(rates.mean())
     return rates, (
         f"{words}, scaled to a mean of {mean:.3g} requests/s, {mean / capacity:.0%} of the {capacity:.3g} that this"

@@ -160,8 +160,10 @@ def write(
         command="flashfm reproduce live" + ("" if full else " --quick"),
         protocol=(
             f"{len(frame['app'].unique())} applications that pretraining did not see, {config.repeats} loads each, arms"
-            f" of {config.steps} steps of {config.period_s:g} s one after the other under the same requests; chosen by"
-            " costs alone, of each kind those that have most of what makes it; HPA + VPA has the setting that is best"
+            f" of {config.steps} steps of {config.period_s:g} s one after the other under the same requests; a core is"
+            f" 1/{1 / config.core:g} of one of this machine; the load asks for at most {config.mean_share:g} of what"
+            " can be served within the objective, five times a request's latency alone; applications are chosen by"
+            " costs, of each kind those that have most of what makes it; HPA + VPA has the setting that is best"
             f" for other applications in twins of this machine; alpha {config.alpha:g}; p99 of the median step;"
             " simulated: the same controllers and rates, with costs from a few requests measured before"
         ),
