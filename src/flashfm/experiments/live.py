@@ -73,8 +73,8 @@ class SideBySideConfig:
     period_s: float = 5.0
     """Length of a control step."""
     core: float = 1 / 16
-    """Share of one of this machine's cores that counts as one, so that two of them are a cluster of many slow ones: on a
-    single core, all of it for one replica is the best that anybody can do."""
+    """Share of one of this machine's cores that counts as one, so that two of them are a cluster of many slow ones: of
+    one core, all for a single replica is the best that anybody can do."""
     mean_share: float = 0.2
     """Of what can be served within the objective, what is asked for in the mean: pretraining has .09 (median) to .35,
     and less gives too few requests in a step for a p99."""
