@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -114,11 +115,35 @@ def test_another_image_begins_anew_and_forgets() -> None:
     assert advance(shadow, Step(0.7, False, True, False, "b"), acting=False).life.phase is Phase.SHADOW
 
 
-steps = st.builds(Step, st.floats(0, 1), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["", "a", "b"]))
+def test_another_agent_is_on_probation_held_against_the_one_before() -> None:
+    life, _ = lived(served(), *[replace(FINE, agent="x")] * 6)
+    assert (life.phase, life.agent) == (Phase.SERVING, "x")
+    life, said = lived(life, replace(FINE, agent="y"))
+    assert (life.phase, life.agent, life.steps) == (Phase.ADAPTING, "y", 0)
+    assert said == ["another agent decides: y in place of x"]
+    assert life.reference == pytest.approx((0.7, 0.0))
+    worse, said = lived(life, *[replace(BAD, agent="y")] * 4)
+    assert worse.phase is Phase.BOOTSTRAP
+    assert said == ["the mean reward fell from 0.700 to 0.500"]
+    watching, said = lived(Life(Phase.BOOTSTRAP, agent="x"), replace(FINE, agent="y"))
+    assert (watching.phase, watching.agent, said) == (Phase.BOOTSTRAP, "y", []), "it only watches"
+    kept = {name: value for name, value in served().to_dict().items() if name != "agent"}
+    assert Life.from_dict(kept) == served(), "files from before know of no agent"
+
+
+steps = st.builds(
+    Step,
+    st.floats(0, 1),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["", "a", "b"]),
+    st.sampled_from(["", "x", "y"]),
+)
 BEFORE = {
     Phase.SHADOW: set(Phase),
     Phase.BOOTSTRAP: {Phase.SHADOW, Phase.ADAPTING, Phase.SERVING},
-    Phase.ADAPTING: {Phase.BOOTSTRAP},
+    Phase.ADAPTING: {Phase.BOOTSTRAP, Phase.SERVING},
     Phase.SERVING: {Phase.ADAPTING},
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
+from flashfm.adapt.agent import FlashAgent
 from flashfm.cli import main
 from flashfm.controller.store import DONE, KEPT_STEPS, NOTHING, VERSION, Reader, Store
 from flashfm.errors import ControlError
@@ -23,7 +24,7 @@ from flashfm.errors import ControlError
 Make = Callable[[int], Rig]
 
 
-def test_steps_are_given_back_as_they_were(rig: Make) -> None:
+def test_steps_are_given_back_as_they_were(rig: Make, agent: FlashAgent) -> None:
     one = rig(3)
     done = one.steps(12)
     kept = one.store.steps(one.target.name, 5)
@@ -33,6 +34,7 @@ def test_steps_are_given_back_as_they_were(rig: Make) -> None:
     (latest,) = one.store.latest()
     assert latest == kept[-1]
     assert one.store.life(one.target.name) == one.loop.keeper(one.target).life
+    assert one.loop.keeper(one.target).life.agent == agent.digest
     assert one.store.life("another") is None
     one.store.forget(one.target.name)
     assert one.store.latest() == []

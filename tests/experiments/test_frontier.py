@@ -30,7 +30,7 @@ from flashfm.experiments.frontier_page import (
     ratios,
     undominated,
 )
-from flashfm.experiments.scaling import Judged, controller_acts, digest, judge
+from flashfm.experiments.scaling import Judged, controller_acts, judge
 from flashfm.models import novelty
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import TOKEN
@@ -209,5 +209,5 @@ def other() -> AgentModel:
 def test_a_digest_is_of_the_weights(tmp_path: Path) -> None:
     model = other()
     FlashAgent(model).save_pretrained(tmp_path / "model")
-    assert digest(FlashAgent.from_pretrained(tmp_path / "model").model) == digest(model)
+    assert FlashAgent.from_pretrained(tmp_path / "model").digest == digest(model)
     assert digest(model) != digest(other())

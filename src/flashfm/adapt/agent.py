@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -93,6 +94,11 @@ class FlashAgent:
     def model(self) -> AgentModel:
         """The tensors; free to change between versions."""
         return self._model
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells it from another pretrained agent."""
+        return agent_state.digest(self._model)
 
     @property
     def actions(self) -> Actions:

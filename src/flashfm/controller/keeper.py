@@ -168,7 +168,14 @@ class Keeper:
         scaled = self._policy.decide(seen.observation, [self.target.terms])[0]
         turned = advance(
             self.life,
-            Step(seen.reward, seen.violated, self.embedded, bool(self._policy.novel.any()), got.image),
+            Step(
+                seen.reward,
+                seen.violated,
+                self.embedded,
+                bool(self._policy.novel.any()),
+                got.image,
+                self._agent.digest,
+            ),
             acting=self.target.acting,
             config=self.config.lifecycle,
         )

@@ -11,7 +11,8 @@ act until the agent knows the application, and whenever it does worse than it di
     SERVING    the agent acts, until its reward falls or scatters, the objective stays broken, the embedding drifts to
                what pretraining never saw, or something else runs: then BOOTSTRAP again
 
-An application that is novel from the start is served too, by the policy that reads no embedding.
+An application that is novel from the start is served too, by the policy that reads no embedding. Another pretrained
+agent goes on probation first, held against what the one before earned.
 
 Source: the states are those of AWARE (Qiu et al., ATC 2023), FLASH's sister system; thresholds are ours.
 """
@@ -98,6 +99,8 @@ class Step:
     """Whether that is unlike those of pretraining."""
     image: str = ""
     """What runs; "" where nobody says."""
+    agent: str = ""
+    """Digest of the pretrained agent; "" where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class Life:
     """Whether the application was novel when the phase began."""
     returns: int = 0
     """How often the agent has handed back."""
+    agent: str = ""
+    """Digest of the pretrained agent that decided last."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -137,6 +142,7 @@ class Life:
             str(kept["image"]),
             bool(kept["novel"]),
             int(kept["returns"]),
+            str(kept.get("agent", "")),
         )
 
 
@@ -164,15 +170,18 @@ def advance(life: Life, step: Step, *, acting: bool, config: LifecycleConfig | N
     if step.image and life.image and step.image != life.image:
         phase = Phase.BOOTSTRAP if acting else Phase.SHADOW
         return Turned(
-            Life(phase, image=step.image), f"something else runs: {step.image} in place of {life.image}", True
+            Life(phase, image=step.image, agent=step.agent),
+            f"something else runs: {step.image} in place of {life.image}",
+            True,
         )
-    kept = max(config.window_steps, config.probation_steps)
+    kept, before = max(config.window_steps, config.probation_steps), life.agent
     life = replace(
         life,
         steps=life.steps + 1,
         rewards=(*life.rewards, step.reward)[-kept:],
         broken=life.broken + 1 if step.violated else 0,
         image=life.image or step.image,
+        agent=step.agent or life.agent,
     )
     if not acting:
         if life.phase is Phase.SHADOW:
@@ -185,6 +194,9 @@ def advance(life: Life, step: Step, *, acting: bool, config: LifecycleConfig | N
             return Turned(life)
         known = "the agent knows the application by an episode"
         return _turn(life, Phase.ADAPTING, f"{known}, and that it is novel" if step.novel else known, step, config)
+    if before and life.agent != before:
+        other = f"another agent decides: {life.agent} in place of {before}"
+        return _turn(life, Phase.ADAPTING, other, step, config)
     worse = _worse(life, step, config)
     if worse is not None:
         return _turn(replace(life, returns=life.returns + 1), Phase.BOOTSTRAP, worse, step, config)
@@ -198,7 +210,8 @@ def _turn(life: Life, phase: Phase, why: str, step: Step, config: LifecycleConfi
     rewards = life.rewards[-config.window_steps :]
     enough = len(rewards) >= 2 and life.phase is not Phase.SHADOW
     reference = (statistics.fmean(rewards), statistics.stdev(rewards)) if enough and phase.by_agent else None
-    return Turned(Life(phase, reference=reference, image=life.image, novel=step.novel, returns=life.returns), why)
+    begun = Life(phase, reference=reference, image=life.image, novel=step.novel, returns=life.returns, agent=life.agent)
+    return Turned(begun, why)
 
 
 def _worse(life: Life, step: Step, config: LifecycleConfig) -> str | None:

@@ -37,8 +37,9 @@ from flashfm.experiments.fig4_page import (
 )
 from flashfm.experiments.fig4_parts import ACTIONS, ALPHA, WARMUPS, Fig4Config, Part
 from flashfm.experiments.guarded import Guarded
-from flashfm.experiments.scaling import EPISODES, digest
+from flashfm.experiments.scaling import EPISODES
 from flashfm.models.agent import AgentModel
+from flashfm.models.agent_state import digest
 from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.scenario import default, split
 

@@ -38,10 +38,11 @@ from flashfm.experiments.fig6_page import (
     Arms,
     Values,
 )
-from flashfm.experiments.scaling import EPISODES, Act, controller_acts, digest, judge, tuned
+from flashfm.experiments.scaling import EPISODES, Act, controller_acts, judge, tuned
 from flashfm.experiments.single import ENVS, SINGLE, acts_each, train_each
 from flashfm.experiments.updates import Case, cases_of
 from flashfm.models.agent import AgentModel
+from flashfm.models.agent_state import digest
 from flashfm.pretraining.lived import collect
 from flashfm.pretraining.reinforcement import AgentConfig
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split

@@ -24,8 +24,9 @@ from flashfm.baselines.scaling.tuning import MakeController, settings
 from flashfm.datasets.files import write_whole
 from flashfm.experiments import frontier_page, results
 from flashfm.experiments.frontier_page import AFTER, ALIKE, BEFORE, CONTROLLERS, FIGURES, Arm, undominated
-from flashfm.experiments.scaling import EPISODES, Judged, controller_acts, decided, digest, judge
+from flashfm.experiments.scaling import EPISODES, Judged, controller_acts, decided, judge
 from flashfm.models.agent import AgentModel
+from flashfm.models.agent_state import digest
 from flashfm.pretraining.lived import collect
 from flashfm.tasks.autoscaling.dynamics import Limits, State, StepOutcome
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split

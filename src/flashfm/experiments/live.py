@@ -30,7 +30,6 @@ from flashfm.controller.live_config import LEAST_CONCURRENCY, SLACK, LiveConfig
 from flashfm.controller.twin import Room
 from flashfm.datasets.files import write_whole
 from flashfm.errors import DataError
-from flashfm.experiments.scaling import digest
 from flashfm.measurements.limits import detect
 from flashfm.tasks.autoscaling import loads, pairs
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts, load_costs
@@ -232,7 +231,7 @@ class Runs:
             f"{name}-{repeat}": (specs[name], repeat) for repeat, name in product(range(config.repeats), self.kinds)
         }
         """Application and repeat of each file."""
-        self._settings = json.loads(json.dumps({**asdict(config), "agent": digest(agent.model)}))
+        self._settings = json.loads(json.dumps({**asdict(config), "agent": agent.digest}))
 
     @property
     def missing(self) -> list[str]:

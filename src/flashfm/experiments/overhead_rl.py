@@ -24,7 +24,6 @@ from flashfm.datasets.files import write_whole
 from flashfm.experiments import overhead_sl, results
 from flashfm.experiments.overhead_sl import QUICK_SECONDS, REPETITIONS, SECONDS, measure, ratio
 from flashfm.experiments.results import Row
-from flashfm.experiments.scaling import digest
 from flashfm.models.agent_state import TOKEN
 from flashfm.models.ddpg import Batch, Ddpg
 from flashfm.models.meta_learner import MetaLearnerConfig
@@ -85,7 +84,7 @@ def run(
     agent = FlashAgent.from_pretrained(model)
     out.mkdir(parents=True, exist_ok=True)
     pairs = QUICK_PAIRS if quick else PAIRS
-    path = out / f"times-{pairs}-{digest(agent.model)}.json"
+    path = out / f"times-{pairs}-{agent.digest}.json"
     if not path.exists():
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -6,7 +6,6 @@ same for all autoscalers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from flashfm.baselines.scaling import GRIDS, Controller, tune
 from flashfm.models.agent import AgentModel
-from flashfm.models.agent_state import to_state
 from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.dynamics import Limits
 from flashfm.tasks.autoscaling.interface import Actions, violated
@@ -171,11 +169,3 @@ def tuned(name: str, train_on: Scenario, alpha: float) -> tuple[Controller, dict
     make, grid = GRIDS[name]
     best = tune(make, grid, lambda of: train_on.simulator(alpha=of, seed=1), alpha)[0].setting
     return make(**best), dict(best)
-
-
-def digest(model: AgentModel) -> str:
-    """What tells a pretrained agent from another."""
-    found = hashlib.sha256()
-    for name, values in sorted(to_state(model)[1].items()):
-        found.update(name.encode() + values.tobytes())
-    return found.hexdigest()[:12]

@@ -6,6 +6,7 @@ Enters: a model, or a configuration object and named arrays. Leaves: the other. 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -32,6 +33,14 @@ _PARTS = ("shared", "conditioned", "critic", "encoder")
 _NOVELTY = tuple(field.name for field in dataclasses.fields(NoveltyModel))
 _MOST = 4096
 """Widest layer that is built from a file."""
+
+
+def digest(model: AgentModel) -> str:
+    """What tells a pretrained agent from another: twelve hexadecimal digits of its tensors' SHA-256."""
+    found = hashlib.sha256()
+    for name, values in sorted(to_state(model)[1].items()):
+        found.update(name.encode() + values.tobytes())
+    return found.hexdigest()[:12]
 
 
 def to_state(model: AgentModel) -> tuple[dict[str, Any], dict[str, Array]]:
