@@ -18,6 +18,7 @@ from traces_of import groups_of
 from flashfm.act.guardrails import Setting
 from flashfm.applications.spec import ApplicationSpec, SegmentSpec
 from flashfm.controller.load import Client, Load
+from flashfm.controller.replica import START_CORES, limits
 from flashfm.controller.replicas import ServedReplicas, Usage
 from flashfm.errors import ControlError, LimitsError
 from flashfm.measurements.limits import CgroupGroup
@@ -95,6 +96,33 @@ def test_limits_are_those_of_the_kernel_and_what_is_reserved_adds_up(where: Plac
             assert int((memory / "memory.limit_in_bytes").read_text()) == 200 << 20
 
 
+@pytest.mark.parametrize(
+    ("cores", "core", "quota_us", "period_us"),
+    [(0.5, 1.0, 50_000, 100_000), (1.0, 0.125, 1563, 12_500), (0.5, 0.0625, 1000, 32_000)],
+)
+def test_slow_cores_have_short_periods_that_the_kernel_takes(
+    cores: float, core: float, quota_us: int, period_us: int
+) -> None:
+    found = limits(Setting(cores, 128.0, 1), core)
+    assert found.period_us == period_us
+    assert found.cpu_quota is not None
+    assert found.cpu_quota * period_us == pytest.approx(quota_us, abs=1)
+
+
+def test_one_that_starts_has_more_cores_and_use_counts_slow_ones(where: Place) -> None:
+    with ServedReplicas(where, BUSY, Setting(0.5, 128.0, 1), name="slow", core=0.25) as service:
+        (first,) = service._replicas
+        service.scale(Setting(0.5, 128.0, 2))
+        until(service, lambda usage: usage.replicas == 2 and len(service._replicas) == 2)
+        starts = service._replicas[1]
+        assert (first.setting.cpu_cores, starts.setting.cpu_cores) == (0.5, START_CORES)
+        service.scale(Setting(0.25, 128.0, 2))
+        assert (first.setting.cpu_cores, starts.setting.cpu_cores) == (0.25, START_CORES), "still"
+        usage = until(service, lambda usage: usage.ready == 2)
+        assert starts.setting == Setting(0.25, 128.0, 2)
+        assert usage.cpu_s == pytest.approx(4 * (first.cpu_s + starts.cpu_s), rel=0.1)
+
+
 def test_one_that_runs_out_of_memory_is_counted_and_comes_back(where: Place) -> None:
     with ServedReplicas(where, LARGE, Setting(1.0, 1024.0, 1), name="large", serving=Serving(1)) as service:
         begun = service.usage()
@@ -138,6 +166,7 @@ import sys, time
 sys.path[:0] = [sys.argv[1]]
 from services import BUSY
 from flashfm.act.guardrails import Setting
+from flashfm.controller.replica import START_CORES, limits
 from flashfm.controller.replicas import ServedReplicas
 from flashfm.measurements.limits import detect
 from flashfm.measurements.replica import place

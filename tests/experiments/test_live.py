@@ -17,7 +17,7 @@ from flashfm.adapt.agent import FlashAgent
 from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller import twin
 from flashfm.controller.arms import FLASH, HPA
-from flashfm.controller.replicas import START_CORES
+from flashfm.controller.replica import START_CORES
 from flashfm.controller.twin import Room
 from flashfm.errors import DataError, LimitsError
 from flashfm.experiments import live_page

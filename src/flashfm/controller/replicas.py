@@ -9,8 +9,6 @@ anew, later each time, as Kubernetes does. A thread sees to all that; nothing ou
 from __future__ import annotations
 
 import logging
-import math
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -19,24 +17,16 @@ from dataclasses import dataclass, replace
 
 from flashfm.act.guardrails import Setting
 from flashfm.applications.spec import ApplicationSpec
+from flashfm.controller.replica import Replica, Reserved
 from flashfm.errors import ControlError, FlashError, LimitsError, MeasureError
-from flashfm.measurements.limits import Group, Limits
-from flashfm.measurements.replica import START_TIMEOUT_S, Place, Process, Serving, cpu_seconds, resident_mib
+from flashfm.measurements.replica import START_TIMEOUT_S, Place, Serving, resident_mib
 
 log = logging.getLogger("flashfm.controller")
 
 TICK_S = 0.1
 """Between two looks at the processes."""
-PERIOD_US = 100_000
-"""Of CPU quotas: Linux's and Kubernetes' default."""
-LEAST_QUOTA_US = 1000
-"""That the kernel takes."""
-START_CORES = 2.0
-"""Least limit of a process until it answers, as clusters boost those that start: half a second of imports takes long
-under a tenth of a core."""
 WAITS_S = (1.0, 30.0)
 """Before a process that has ended is replaced: at first and at most; doubled each time."""
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -63,31 +53,6 @@ class Usage:
     """Their memory limits in GiB times how long they were there."""
     metrics: Mapping[str, str]
     """Where each of those that serve or finish shows its metrics, by its name."""
-
-
-class _Replica:
-    """One process of the service."""
-
-    def __init__(
-        self, name: str, group: Group, process: Process, metrics_port: int, core: float, setting: Setting
-    ) -> None:
-        self.name, self.group, self.process, self._core = name, group, process, core
-        self.setting = setting
-        """Whose limits it has."""
-        self.metrics = f"http://{HOST}:{metrics_port}/metrics"
-        self.ready, self.cpu_s = False, 0.0
-        self.until_s = time.monotonic() + START_TIMEOUT_S
-        """When it is given up: while it starts, and once it has been asked to end."""
-
-    def limit(self, setting: Setting) -> None:
-        """Change its limits; one that starts has more cores."""
-        self.setting = setting if self.ready else _boosted(setting)
-        self.group.apply(_limits(self.setting, self._core))
-
-    def look(self) -> None:
-        """Note what it has used; it may just have ended."""
-        with suppress(OSError, ValueError, IndexError):
-            self.cpu_s = max(self.cpu_s, cpu_seconds(self.process.pid))
 
 
 class ServedReplicas:
@@ -119,11 +84,11 @@ class ServedReplicas:
         core: float = 1.0,
     ) -> None:
         self.spec, self._group = spec, where.root.child(name)
-        self._port = _Reserved()
+        self._port = Reserved()
         self._serving = replace(serving or Serving(drain_s=5.0), port=self._port.number, share_port=True)
         self._where, self._cpus, self._setting, self._core = where, cpus, setting, core
-        self._replicas: list[_Replica] = []
-        self._leaving: list[_Replica] = []
+        self._replicas: list[Replica] = []
+        self._leaving: list[Replica] = []
         self._made = self._kills = self._restarts = 0
         self._cpu_s = self._core_s = self._gib_s = 0.0
         self._wait_s, self._next_s = WAITS_S[0], 0.0
@@ -260,7 +225,7 @@ class ServedReplicas:
             self._core_s += seconds * one.setting.cpu_cores
             self._gib_s += seconds * one.setting.memory_mib / 1024
 
-    def _sort_out(self, now_s: float) -> list[_Replica]:
+    def _sort_out(self, now_s: float) -> list[Replica]:
         """One round over all processes; gives those that are gone and have to be removed."""
         gone = [one for one in self._leaving if one.process.ended or now_s >= one.until_s]
         self._leaving = [one for one in self._leaving if one not in gone]
@@ -289,7 +254,7 @@ class ServedReplicas:
                 break
         return gone
 
-    def _alive(self, one: _Replica, now_s: float) -> bool:
+    def _alive(self, one: Replica, now_s: float) -> bool:
         """Whether a process goes on; where it has just begun to answer, that is noted."""
         why = f"did not answer within {START_TIMEOUT_S:g} s"
         try:
@@ -318,53 +283,15 @@ class ServedReplicas:
             log.warning("%s", what)
         self._problem = what
 
-    def _start(self) -> _Replica:
+    def _start(self) -> Replica:
         self._made += 1
-        name, metrics_port = f"replica-{self._made}", _free_port()
+        name = f"replica-{self._made}"
         group = self._group.child(name)
-        try:
-            group.apply(_limits(_boosted(self._setting), self._core))
-            serving = replace(self._serving, metrics_port=metrics_port)
-            process = Process(group, self.spec, self._where.work, serving, self._cpus)
-            return _Replica(name, group, process, metrics_port, self._core, _boosted(self._setting))
-        except BaseException:
-            group.remove()
-            raise
+        return Replica(name, group, self.spec, self._where.work, self._serving, self._cpus, self._setting, self._core)
 
-    def _leave(self, one: _Replica, within_s: float) -> None:
+    def _leave(self, one: Replica, within_s: float) -> None:
         """Have a process end."""
         one.until_s = time.monotonic() + within_s
         with suppress(OSError):
             one.process.terminate()
         self._leaving.append(one)
-
-
-class _Reserved:
-    """A port that nobody else takes while there is none of our processes on it: bound, never listened on."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._socket.bind((HOST, 0))
-        self.number = int(self._socket.getsockname()[1])
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
-
-
-def _boosted(setting: Setting) -> Setting:
-    return setting._replace(cpu_cores=max(setting.cpu_cores, START_CORES))
-
-
-def _limits(setting: Setting, core: float) -> Limits:
-    """Of slow cores periods are shorter, so that one of them is slow rather than fast at first and then stopped."""
-    quota = setting.cpu_cores * core
-    period_us = max(math.ceil(PERIOD_US * core), math.ceil(LEAST_QUOTA_US / quota))
-    return Limits(cpu_quota=quota, memory_mb=math.ceil(setting.memory_mib), period_us=period_us)

@@ -23,7 +23,8 @@ from flashfm.adapt.agent import FlashAgent, Trajectory
 from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller.keeper import Keeper, KeeperConfig, Target
 from flashfm.controller.lifecycle import LifecycleConfig
-from flashfm.controller.replicas import HOST, ServedReplicas
+from flashfm.controller.replica import HOST
+from flashfm.controller.replicas import ServedReplicas
 from flashfm.controller.simulated import SimulatedBackend
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.errors import ControlError
