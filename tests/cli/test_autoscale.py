@@ -133,6 +133,7 @@ def inside(pid: int) -> list[Path]:
         (("--minutes", "0.5"), "1 steps; expected 2 to"),
         (("--minutes", "5000", "--period-s", "1"), "300000 steps; expected 2 to"),
         (("--period-s", "0.2"), "--period-s is 0.2; expected"),
+        (("--core", "0.01"), "--core is 0.01; expected"),
         (("--alpha", "1.5"), "--alpha is 1.5; expected"),
         (("--slo-ms", "-1"), "--slo-ms is -1; expected"),
         (("--rate", "0"), "0.0 requests/s in the mean; expected more than 0"),
