@@ -41,7 +41,7 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; a warning is an
 	@echo "docs/_build/html/index.html"
 
 bench: $(STAMP) ## run every benchmark
-	@for file in benchmarks/*.py; do \
+	@for file in benchmarks/[a-z]*.py; do \
 	  [ -e "$$file" ] || { echo "benchmarks/ holds none yet"; break; }; \
 	  echo "$$file"; $(BIN)/python "$$file" || exit; \
 	done

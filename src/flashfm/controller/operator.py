@@ -108,6 +108,7 @@ class Operator:
         self._make_source = sources or self.config.policy.source
         self._sources: dict[Metrics, Source] = {}
         self._resources: dict[str, Object] = {}
+        self._known: dict[str, tuple[object, Wanted | list[str]]] = {}
         self._beat_s = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -165,9 +166,13 @@ class Operator:
         self._resources = resources
         self.managed.clear()
         self.managed.update({name: self._manage(of) for name, of in wanted.items()})
-        self.reporter.keep({About.of(one).uid for one in there})
+        uids = {About.of(one).uid for one in there}
+        self.reporter.keep(uids)
+        self._known = {uid: known for uid, known in self._known.items() if uid in uids}
         self.telemetry.objects(len(there), len(wanted))
-        return [of.target for of in self.managed.values()]
+        targets = [of.target for of in self.managed.values()]
+        self.backend.prepare(targets)
+        return targets
 
     def on_step(self, stepped: Stepped) -> None:
         """Bring pods to what is set, and tell of the step in metrics, status and events."""
@@ -189,7 +194,7 @@ class Operator:
 
     def _accepted(self, resource: Object, before: dict[str, Wanted]) -> Wanted | list[str]:
         """What an object asks for, or why it does not get it."""
-        found = read(resource)
+        found = self._read(resource)
         if not isinstance(found, Wanted):
             return found
         problems = self.config.policy.refusals(found)
@@ -204,6 +209,15 @@ class Operator:
         except ControlError as error:
             return [f"spec.metrics: {error}"]
         return found
+
+    def _read(self, resource: Object) -> Wanted | list[str]:
+        """What an object says; read once for each of its specifications, as statuses change and those do not."""
+        meta = resource["metadata"]
+        uid, version = str(meta["uid"]), (meta.get("generation"), resource.get("spec"))
+        known = self._known.get(uid)
+        if known is None or known[0] != version:
+            known = self._known[uid] = version, read(resource)
+        return known[1]
 
     def _manage(self, of: Wanted) -> Managed:
         source = self._sources[of.metrics]

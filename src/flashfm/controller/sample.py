@@ -7,7 +7,7 @@ one phrase that says what is wrong. Nothing is repaired: a controller that canno
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from flashfm.act.guardrails import Setting
@@ -53,8 +53,7 @@ class Sample:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; what is not finite becomes None."""
-        found = asdict(self)
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Sample:

@@ -48,6 +48,7 @@ CREATE TABLE trajectories (
 _OF_TARGET = """
 SELECT target, n, time_s, sample, decision, status, detail FROM steps WHERE target = ? ORDER BY n DESC LIMIT ?
 """
+_SAMPLES = "SELECT sample FROM steps WHERE target = ? AND sample IS NOT NULL ORDER BY n DESC LIMIT ?"
 _LATEST = """
 SELECT target, n, time_s, sample, decision, status, detail FROM steps
 JOIN (SELECT target AS of, MAX(n) AS last FROM steps GROUP BY target) ON target = of AND n = last ORDER BY target
@@ -265,9 +266,8 @@ class Store(Reader):
             ).rowcount
         try:
             life, past = Life.from_dict(json.loads(row[0])), Past.from_dict(json.loads(row[1]))
-            steps = map(_kept, reversed(self._rows(_OF_TARGET, name, KEPT_STEPS)))
-            kept = [step for step in steps if step.sample is not None]
-            samples = [Sample.from_dict(step.sample or {}) for step in kept[-max(REMEMBERED, int(row[2]) + 1) :]]
+            rows = self._rows(_SAMPLES, name, max(REMEMBERED, int(row[2]) + 1))
+            samples = [Sample.from_dict(json.loads(text)) for (text,) in reversed(rows)]
             keeper.restore(life, past, self._trajectories(name), samples, min(int(row[2]), len(samples) - 1))
         except (LookupError, TypeError, ValueError, ModelError) as error:
             self.forget(name)

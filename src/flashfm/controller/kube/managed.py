@@ -38,6 +38,22 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class ManySource(Source, Protocol):
+    """A source that can be asked for many deployments at a time."""
+
+    def samples(self, of: Mapping[str, Mapping[str, str]], now_s: float) -> tuple[dict[str, Sample], dict[str, str]]:
+        """What it shows of deployments.
+
+        Args:
+            of: labels as in `sample`, by a name of the caller's.
+            now_s: Unix time.
+
+        Returns:
+            The samples of those that could be read, and what is wrong with the others, by name.
+        """
+
+
 @dataclass(frozen=True)
 class Managed:
     """A Deployment under control."""
@@ -51,6 +67,11 @@ class Managed:
     source: Source
     vpa: str = ""
     """Name of the VerticalPodAutoscaler that recommendations go to."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What its source is asked for."""
+        return {"namespace": self.namespace, "name": self.deployment, "container": self.container}
 
     @property
     def words(self) -> str:

@@ -148,5 +148,5 @@ def event(resource: Object, reason: str, message: str, now_s: float, mark: str, 
 
 def cut(text: str) -> str:
     """One line of at most `LONGEST` characters."""
-    line = "".join(c if c.isprintable() else " " for c in text)
+    line = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 2]} …"
