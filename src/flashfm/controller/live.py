@@ -21,35 +21,28 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from flashfm.act.autoscale import Terms
-from flashfm.act.guardrails import Past, Setting
+from flashfm.act.guardrails import Setting
 from flashfm.adapt.agent import FlashAgent, Trajectory
 from flashfm.applications.deployment import deployed
 from flashfm.applications.runtime import Application
 from flashfm.applications.services import EmbeddedAws
 from flashfm.applications.spec import ApplicationSpec
 from flashfm.controller import twin
-from flashfm.controller.arms import FLASH, HPA, Arm, Compared, Steps, missed
-from flashfm.controller.keeper import Keeper, KeeperConfig, Target
-from flashfm.controller.lifecycle import Life, LifecycleConfig, Phase
-from flashfm.controller.live_config import LEAST_CONCURRENCY, SLACK, LiveConfig
+from flashfm.controller.arms import FLASH, HPA, Arm, Compared, missed
+from flashfm.controller.live_config import LEAST_CONCURRENCY, LiveConfig
 from flashfm.controller.load import Client, Heard, Load
 from flashfm.controller.local import LocalBackend
 from flashfm.controller.loop import Loop, Stepped
-from flashfm.controller.predicted import predict
+from flashfm.controller.plan import Plan, timeout_s
 from flashfm.controller.replicas import ServedReplicas, Usage
 from flashfm.controller.store import Kept, Store
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits
 from flashfm.measurements.replica import Place, Serving, place
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts
-from flashfm.tasks.autoscaling.parameters import Params
-from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
 log = logging.getLogger("flashfm.controller")
 
-LEAST_TIMEOUT_S = 10.0
-"""Of a request; twice the objective where that is longer."""
 DRAIN_S = 5.0
 
 
@@ -97,7 +90,8 @@ def compare(
         trial.prepare(trace)
         done = {arm: trial.run(arm) for arm in arms}
         told = {arm: trial.predicted(arm) for arm in arms}
-        return Compared(spec.name, trial.terms, room.describe(), trial.load, trial.alone_s, done, told, trial.p_value)
+        plan = trial.plan
+        return Compared(spec.name, plan.terms, room.describe(), plan.load, plan.alone_s, done, told, trial.p_value)
 
 
 @contextmanager
@@ -134,55 +128,23 @@ class _Trial:
         self._where, self._client, self._spec, self._agent = where, client, spec, agent
         self._room, self._serving, self._config, self._store = room, serving, config, store
         self._on_step = on_step
-        self._known: tuple[Trajectory, ...] = ()
-        self.terms: Terms
-        self.load: str
-        self.alone_s: float
         self.p_value: float | None = None
-        self._rates: Steps
-        self._setting: Setting
-        self._params: Params
+        self._known: tuple[Trajectory, ...] = ()
+        self.plan: Plan
 
     def prepare(self, trace: RateTrace | None) -> None:
         """Measure the application, scale the load to what can be served here, and let the agent get to know it."""
-        config, room = self._config, self._room
-        whole = Setting(min(1.0, room.bounds.cpu_cores[1]), room.bounds.memory_mib[1], 1)
+        config, bounds = self._config, self._room.bounds
+        whole = Setting(min(1.0, bounds.cpu_cores[1]), bounds.memory_mib[1], 1)
         costs, started_s = self._alone(whole)
         if config.concurrency is None:
             found = twin.concurrency(costs, LEAST_CONCURRENCY)
             if found != self._serving.concurrency:
                 self._serving = replace(self._serving, concurrency=found)
                 costs, started_s = self._alone(whole)
-        self.alone_s = costs.wait_s + costs.cpu_s / whole.cpu_cores
-        slo_s = SLACK * self.alone_s if config.slo_s is None else config.slo_s
-        self.terms = Terms(slo_s, config.alpha, room.nodes)
-        self._params = twin.parameters(
-            costs,
-            room,
-            slo_s=slo_s,
-            timeout_s=self._timeout_s,
-            concurrency=self._serving.concurrency,
-            start_steps=math.ceil(started_s / config.period_s),
-        )
-        self._rates, self.load = twin.scaled(
-            trace,
-            self._params,
-            steps=config.steps,
-            period_s=config.period_s,
-            mean_per_s=config.mean_per_s,
-            seed=config.seed,
-            mean_share=config.mean_share,
-        )
-        scenario = twin.twin(self._spec.name, self._params, float(self._rates.mean()), config.seed)
-        if config.warm_up == "live":
-            warm, _ = scenario.load(np.random.default_rng([config.seed, 2]), EPISODE_STEPS)
-            self._rates = np.concatenate([warm[:, 0], self._rates])
-        self._setting = twin.first(costs, room, float(self._rates[0]))
-        if config.warm_up == "simulated":
-            target = self._target(FLASH)
-            self._known = tuple(
-                twin.lived(scenario, self._agent, target, config.rules, config.seed + i) for i in range(twin.EPISODES)
-            )
+        start_steps, concurrency = math.ceil(started_s / config.period_s), self._serving.concurrency
+        self.plan = Plan.of(costs, self._room, config, concurrency=concurrency, start_steps=start_steps, trace=trace)
+        self._known = self.plan.known(self._agent)
 
     def _alone(self, whole: Setting) -> tuple[ApplicationCosts, float]:
         """What a request costs that nobody else asks, and seconds until the service answered."""
@@ -193,19 +155,20 @@ class _Trial:
 
     def run(self, arm: str) -> Arm:
         """One arm from the first request to the last answer."""
-        config, target, steps = self._config, self._target(arm), len(self._rates)
+        config, plan, target = self._config, self.plan, self.plan.target(arm)
+        steps = len(plan.rates)
         self._store.forget(target.name)
         with (
-            self._service("flash" if arm == FLASH else "hpa", self._setting) as service,
+            self._service("flash" if arm == FLASH else "hpa", plan.setting) as service,
             self._sender(service) as sender,
         ):
             backend = LocalBackend({target.name: service})
-            loop = Loop(backend, self._agent, self._store, self._keeper_config(arm))
-            self._introduce(arm, loop.keeper(target))
+            loop = Loop(backend, self._agent, self._store, plan.keeper_config(arm))
+            plan.introduce(arm, loop.keeper(target), self._known)
             rows, stop, usages = list[tuple[float, ...]](), threading.Event(), [service.usage()]
 
             def stepped(_: Stepped) -> None:
-                rows.append(_row(backend, target.name, self._setting))
+                rows.append(_row(backend, target.name, plan.setting))
                 if len(rows) == config.warm_steps:
                     usages[0] = service.usage()
                 self._on_step()
@@ -225,29 +188,7 @@ class _Trial:
 
     def predicted(self, arm: str) -> Arm:
         """One arm in the simulator."""
-        config, keeper = self._config, Keeper(self._target(arm), self._agent, self._keeper_config(arm))
-        self._introduce(arm, keeper)
-        return predict(
-            keeper,
-            self._params,
-            self._setting,
-            self._rates,
-            period_s=config.period_s,
-            warm_steps=config.warm_steps,
-            seed=config.seed,
-        )
-
-    def _keeper_config(self, arm: str) -> KeeperConfig:
-        keeper = self._config.keeper
-        if arm == FLASH:
-            return keeper
-        return replace(keeper, lifecycle=LifecycleConfig(bootstrap_steps=twin.NEVER_STEPS))
-
-    def _introduce(self, arm: str, keeper: Keeper) -> None:
-        """Let the agent act from the first step on where it knows the application by episodes of the twin."""
-        if arm == FLASH and self._known:
-            begun = Life(Phase.BOOTSTRAP, steps=keeper.config.lifecycle.bootstrap_steps)
-            keeper.restore(begun, Past(), self._known, [], 0)
+        return self.plan.predicted(arm, self._agent, self._known)
 
     def _arm(self, rows: Float[np.ndarray, "step 3"], heard: list[Heard], kept: list[Kept], usages: list[Usage]) -> Arm:
         before, after = usages
@@ -256,14 +197,14 @@ class _Trial:
         answered = np.concatenate([np.array(step.latency_s, np.float64) for step in heard])
         replicas, cores, memory = rows.T
         return Arm(
-            rate_per_s=self._rates[self._config.warm_steps :],
+            rate_per_s=self.plan.rates[self._config.warm_steps :],
             replicas=replicas,
             cores=replicas * cores,
             memory_gib=replicas * memory / 1024,
             p99_s=p99_s,
             sent=sent,
             failed=failed,
-            violated=missed(p99_s, sent, failed, self.terms.slo_s),
+            violated=missed(p99_s, sent, failed, self.plan.terms.slo_s),
             decisions=tuple(kept),
             period_s=self._config.period_s,
             all_p99_s=float(np.quantile(answered, 0.99)) if answered.size else math.nan,
@@ -273,13 +214,6 @@ class _Trial:
             kills=after.kills - before.kills,
             restarts=after.restarts - before.restarts,
         )
-
-    @property
-    def _timeout_s(self) -> float:
-        return max(LEAST_TIMEOUT_S, 2 * self.terms.slo_s)
-
-    def _target(self, arm: str) -> Target:
-        return Target(f"{self._spec.name}/{arm}", self.terms, self._room.bounds, acting=True)
 
     def _service(self, name: str, setting: Setting) -> ServedReplicas:
         return ServedReplicas(
@@ -295,10 +229,10 @@ class _Trial:
     def _sender(self, service: ServedReplicas) -> Client:
         load = Load(
             service.port,
-            tuple(self._rates.tolist()),
+            tuple(self.plan.rates.tolist()),
             self._config.period_s,
             seed=self._config.seed,
-            timeout_s=self._timeout_s,
+            timeout_s=timeout_s(self.plan.terms.slo_s),
         )
         return Client(load, self._client, self._room.client_cpus)
 

@@ -42,7 +42,9 @@ class LiveConfig:
     alpha: float = 0.7
     """Weight of the SLO against utilisation, in [0, 1]."""
     slo_s: float | None = None
-    """Objective for the p99; None takes `SLACK` times the median of a request alone."""
+    """Objective for the p99; None takes `slack` times the median of a request alone."""
+    slack: float = SLACK
+    """At least 1."""
     mean_per_s: float | None = None
     """Mean rate of requests; None takes `mean_share` of what this machine can serve within the objective."""
     mean_share: float = loads.MEAN_SHARE
@@ -71,6 +73,10 @@ class LiveConfig:
                 (
                     2 <= self.steps <= MOST_STEPS,
                     f"{self.steps} steps; expected 2 to {MOST_STEPS}: change their length or that of the load",
+                ),
+                (
+                    1 <= self.slack <= 1000,
+                    f"an objective of {self.slack} times a request alone; expected 1 to 1000",
                 ),
                 (1 <= self.period_s <= 3600, f"steps of {self.period_s:g} s; expected 1 to 3600"),
                 (

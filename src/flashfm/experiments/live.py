@@ -1,8 +1,8 @@
 """The simulator's promise held against real processes: the agent and tuned HPA and VPA, live and in the simulator.
 
 Applications that pretraining never saw are served on this machine under the same load twice, in the hands of the agent
-and of HPA and VPA rules (`controller.live`). The rules have the setting that is best for other applications in twins of
-this machine. Beside what was measured stands what the simulator said of the same arms under the same rates
+and of HPA and VPA rules (`controller.live`). The rules are tuned on other applications in twins of this machine
+(`live_tuning`). Beside what was measured stands what the simulator said of the same arms under the same rates
 (`live_page`). Resumable: each application and repeat is a file.
 """
 
@@ -10,47 +10,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flashfm.adapt.agent import FlashAgent
 from flashfm.applications.generator import generate_many
 from flashfm.applications.runtime import Application
 from flashfm.applications.spec import ApplicationSpec
-from flashfm.baselines.scaling import HpaVpa, HpaVpaConfig, tune
-from flashfm.controller import twin
+from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller.arms import Compared
-from flashfm.controller.live import LEAST_TIMEOUT_S, compare
-from flashfm.controller.live_config import LEAST_CONCURRENCY, SLACK, LiveConfig
+from flashfm.controller.live import compare
+from flashfm.controller.live_config import LiveConfig
 from flashfm.controller.twin import Room
 from flashfm.datasets.files import write_whole
 from flashfm.errors import DataError
+from flashfm.experiments.live_tuning import LEAST_CORES, TARGETS, settings, slack, tune
 from flashfm.measurements.limits import detect
-from flashfm.tasks.autoscaling import loads, pairs
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts, load_costs
-from flashfm.tasks.autoscaling.parameters import Params
-from flashfm.tasks.autoscaling.scenario import Scenario, default, split
+from flashfm.tasks.autoscaling.scenario import default, split
 
 OnStep = Callable[[int, int], object]
 
 SEED = 0
 CPU_MS = (2.0, 8.0)
 """CPU time of a request: shorter ones are mostly HTTP, longer ones give too few requests in a step for a p99."""
-START_STEPS = 2
-"""Of the applications that rules are tuned on: about as long as a process takes to start here."""
-GRID: Mapping[str, Sequence[Any]] = {
-    "target": (0.1, 0.2, 0.3, 0.5, 0.6, 0.7),
-    "vertical": ("memory", "both"),
-    "day_s": (3600.0,),
-    "least_cpu_cores": (0.1, 0.25, 0.5, 1.0),
-    "least_memory_mib": (64.0,),
-}
-"""Of HPA and VPA: that of `baselines.scaling.GRIDS`, with smaller replicas since this machine is small."""
 KINDS: dict[str, Callable[[ApplicationCosts], float]] = {
     "waiting": lambda costs: costs.wait_s / (costs.cpu_s + costs.wait_s),
     "CPU bound": lambda costs: costs.cpu_s / (costs.cpu_s + costs.wait_s),
@@ -68,8 +54,8 @@ class SideBySideConfig:
     kinds: tuple[str, ...] = tuple(KINDS)
     repeats: int = 3
     """Of each application, with other loads."""
-    steps: int = 30
-    period_s: float = 5.0
+    steps: int = 40
+    period_s: float = 2.5
     """Length of a control step."""
     core: float = 1 / 16
     """Share of one of this machine's cores that counts as one, so that two of them are a cluster of many slow ones: of
@@ -77,18 +63,28 @@ class SideBySideConfig:
     mean_share: float = 0.2
     """Of what can be served within the objective, what is asked for in the mean: pretraining has .09 (median) to .35,
     and less gives too few requests in a step for a p99."""
-    alpha: float = 0.7
-    """Weight of the SLO against utilisation; the rules are tuned for the same."""
-    tuned_on: int = 100
+    tuned_on: int = 30
     """Applications of pretraining that the rules are tuned on, at most."""
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: GRID)
+    targets: tuple[float, ...] = TARGETS
+    least_cores: tuple[float, ...] = LEAST_CORES
+    """Settings of the rules that are tried, as of `live_tuning.settings`."""
     model: str = "autoscaling"
     """Name or folder of the agent."""
 
     @classmethod
     def of(cls, *, quick: bool) -> SideBySideConfig:
-        """Six applications in 100 minutes, or one in three."""
-        return cls(1, ("CPU bound",), 1, 14, tuned_on=20) if quick else cls()
+        """Six applications in 70 minutes, or one in three."""
+        return cls(1, ("CPU bound",), 1, tuned_on=4, targets=(0.2, 0.4)) if quick else cls()
+
+    @property
+    def live(self) -> LiveConfig:
+        """Of each application, but for rules and seed."""
+        return LiveConfig(
+            steps=self.steps,
+            period_s=self.period_s,
+            core=self.core,
+            mean_share=self.mean_share,
+        )
 
     @property
     def arm_s(self) -> float:
@@ -110,7 +106,7 @@ def run(
         folder: a file for each application and repeat, and one for the setting of the rules.
         results_folder: where results go.
         config: what is served; absent, the configuration that goes with `quick`.
-        quick: one application for three minutes instead of six for 100.
+        quick: one application for three minutes instead of six for 70.
         on_step: told of the control steps that are done and of all of them.
 
     Returns:
@@ -130,22 +126,14 @@ def run(
     total = of_run * len(runs.wanted)
     on_step(total - of_run * len(runs.missing), total)
     if runs.missing:
-        backend, rules = detect(), runs.rules()
+        backend, (rules, alpha, _) = detect(), runs.tuned()
         for name in runs.missing:
             spec, repeat = runs.wanted[name]
             before = total - of_run * len(runs.missing)
-            live = LiveConfig(
-                steps=config.steps,
-                period_s=config.period_s,
-                alpha=config.alpha,
-                core=config.core,
-                mean_share=config.mean_share,
-                rules=rules,
-                seed=SEED + repeat,
-            )
+            live = replace(config.live, rules=rules, alpha=alpha, slack=slack(spec.name), seed=SEED + repeat)
             done = compare(spec, runs.agent, backend, live, on_step=partial(_shift, on_step, before, total))
             runs.write(name, record(done, runs.kinds[spec.name], repeat))
-    return write(results_folder, [runs.read(name) for name in runs.wanted], runs.rules(), config)
+    return write(results_folder, [runs.read(name) for name in runs.wanted], *runs.tuned(), config)
 
 
 def chosen(costs: Sequence[ApplicationCosts], of_kind: int, kinds: Sequence[str] = tuple(KINDS)) -> dict[str, str]:
@@ -181,35 +169,6 @@ def fitting(apps: Sequence[str]) -> list[ApplicationCosts]:
     ]
 
 
-def others_here(costs: Sequence[ApplicationCosts], room: Room, mean_share: float) -> Scenario:
-    """Applications as they would be on this machine, under loads as `controller.live` draws them.
-
-    Args:
-        costs: of the applications, under whole cores.
-        room: for replicas.
-        mean_share: of what can be served within the objective, what is asked for.
-    """
-    each = []
-    for whole in costs:
-        one = replace(whole, cpu_s=whole.cpu_s / room.core)
-        slo_s = SLACK * (one.wait_s + one.cpu_s)
-        each.append(
-            twin.parameters(
-                one,
-                room,
-                slo_s=slo_s,
-                timeout_s=max(LEAST_TIMEOUT_S, 2 * slo_s),
-                concurrency=twin.concurrency(one, LEAST_CONCURRENCY),
-                start_steps=START_STEPS,
-            )
-        )
-    params = Params(**{of.name: np.concatenate([getattr(one, of.name) for one in each]) for of in fields(Params)})
-    capacity = np.asarray(pairs.capacity_per_s(params))
-    drawn = loads.draw(np.random.default_rng([SEED, 5]), len(costs))
-    drawn = replace(drawn, mean_per_s=mean_share * capacity)
-    return Scenario(tuple(one.name for one in costs), params, drawn, capacity)
-
-
 class Runs:
     """What came of each application and repeat, a file each.
 
@@ -238,16 +197,16 @@ class Runs:
         """What was not served yet."""
         return [name for name in self.wanted if not self._path(name).exists()]
 
-    def rules(self) -> HpaVpaConfig:
-        """The best setting of HPA and VPA for other applications here, found where it was not yet."""
-        path = self._path("rules")
+    def tuned(self) -> tuple[HpaVpaConfig, float, dict[str, Any]]:
+        """HPA and VPA and the alpha of the agent that are best for others here, and what they were chosen from."""
+        path, config = self._path("rules"), self.config
         if not path.exists():
-            config, others = self.config, fitting(self._train_on)[: self.config.tuned_on]
-            scenario = others_here(others, Room.here(config.core), config.mean_share)
-            best = tune(_controller, config.grid, lambda of: scenario.simulator(alpha=of, seed=1), config.alpha)[0]
-            self.write("rules", {"setting": dict(best.setting), "applications": len(others)})
+            others = fitting(self._train_on)[: config.tuned_on]
+            tried = settings(config.targets, config.least_cores)
+            self.write("rules", tune(others, Room.here(config.core), config.live, self.agent, tried))
+        tuned = self.read("rules")
         try:
-            return HpaVpaConfig(**self.read("rules")["setting"])
+            return HpaVpaConfig(**tuned["rules"]), float(tuned["alpha"]), tuned
         except (TypeError, KeyError) as error:
             raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
 
@@ -300,10 +259,6 @@ def record(done: Compared, kind: str, repeat: int) -> dict[str, Any]:
             for source, arms in (("live", done.arms), ("simulated", done.predicted))
         },
     }
-
-
-def _controller(**setting: Any) -> HpaVpa:
-    return HpaVpa(HpaVpaConfig(**setting))
 
 
 def _shift(on_step: OnStep, before: int, total: int, done: int, _: int) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller.arms import FLASH, HPA
 from flashfm.experiments import results
+from flashfm.experiments.live_tuning import level
 from flashfm.experiments.results import Row
 from flashfm.reporting.live import simulated_beside_live
 
@@ -136,7 +137,12 @@ def agreement(frame: pd.DataFrame, arm_s: float) -> dict[str, float]:
 
 
 def write(
-    results_folder: Path, records: Sequence[Mapping[str, Any]], rules: HpaVpaConfig, config: SideBySideConfig
+    results_folder: Path,
+    records: Sequence[Mapping[str, Any]],
+    rules: HpaVpaConfig,
+    alpha: float,
+    tuned: Mapping[str, Any],
+    config: SideBySideConfig,
 ) -> Path:
     """Write `live.json`, its tables and its picture.
 
@@ -144,6 +150,8 @@ def write(
         results_folder: where they go.
         records: as of `live.record`.
         rules: of the second arm.
+        alpha: of the first.
+        tuned: what they were chosen from, as of `live_tuning.tune`.
         config: what was served.
 
     Returns:
@@ -162,9 +170,10 @@ def write(
             f"{len(frame['app'].unique())} applications that pretraining did not see, {config.repeats} loads each, arms"
             f" of {config.steps} steps of {config.period_s:g} s one after the other under the same requests; a core is"
             f" 1/{1 / config.core:g} of one of this machine; the load asks for at most {config.mean_share:g} of what"
-            " can be served within the objective, five times a request's latency alone; applications are chosen by"
-            " costs, of each kind those that have most of what makes it; HPA + VPA has the setting that is best"
-            f" for other applications in twins of this machine; alpha {config.alpha:g}; p99 of the median step;"
+            " can be served within the objective, which is drawn for each application as pretraining's are, over its"
+            " latency alone; applications are chosen by costs, of each kind those that have most of what makes it; both"
+            f" arms have the setting of fewest violations on {tuned['applications']} other applications in twins of"
+            f" this machine, the agent alpha {alpha:g}; p99 of the median step;"
             " simulated: the same controllers and rates, with costs from a few requests measured before"
         ),
         seeds=list(range(config.repeats)),
@@ -172,6 +181,8 @@ def write(
         more={
             "arm_s": config.arm_s,
             "rules": asdict(rules),
+            "alpha": alpha,
+            "tuning": {**{name: tuned[name] for name in ("applications", "agent", "tried")}, "level": level(tuned)},
             "medians": medians(ratio),
             "ratios": [
                 {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
