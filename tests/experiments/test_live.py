@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,14 +20,23 @@ from flashfm.controller.replica import START_CORES
 from flashfm.controller.twin import Room
 from flashfm.errors import DataError, LimitsError
 from flashfm.experiments import live_page
-from flashfm.experiments.live import CPU_MS, KINDS, Runs, SideBySideConfig, chosen, fitting, others_here, run
+from flashfm.experiments.live import CPU_MS, KINDS, Runs, SideBySideConfig, chosen, fitting, run
 from flashfm.experiments.live_page import agreement, figures, medians, ratios
 from flashfm.measurements.limits import detect
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts
 from flashfm.tasks.autoscaling.scenario import default, split
 
-GRID = {"target": (0.5,), "least_cpu_cores": (0.25, 0.5), "least_memory_mib": (64.0,)}
-TINY = SideBySideConfig(1, ("CPU bound",), 1, 3, 1.0, tuned_on=3, grid=GRID)
+TINY = SideBySideConfig(1, ("CPU bound",), 1, 3, 1.0, tuned_on=2, targets=(0.5,), least_cores=(0.5,))
+TUNED: dict[str, Any] = {
+    "rules": vars(HpaVpaConfig(target=0.3, vertical="both", least_cpu_cores=1.0)),
+    "alpha": 0.9,
+    "tried": [
+        {"target": 0.3, "vertical": "both", "least_cpu_cores": 1.0, "violated_s": 5.0, "core_s": 200.0},
+        {"target": 0.5, "vertical": "both", "least_cpu_cores": 1.0, "violated_s": 10.0, "core_s": 100.0},
+    ],
+    "agent": [{"alpha": 0.7, "violated_s": 9.0, "core_s": 90.0}, {"alpha": 0.9, "violated_s": 6.0, "core_s": 150.0}],
+    "applications": 30,
+}
 
 
 def record(app: str, repeat: int = 0, **changes: dict[str, float]) -> dict[str, Any]:
@@ -64,19 +72,6 @@ def test_each_kind_has_most_of_what_makes_it_of_those_left(drawn: list[tuple[flo
     for name, kind in kinds.items():
         assert KINDS[kind](left[name]) == max(map(KINDS[kind], left.values()))
         del left[name]
-
-
-def test_the_rules_are_tuned_on_applications_in_the_room_of_this_machine() -> None:
-    costs = fitting(split(default(0))[0].apps)[:5]
-    for core, cores in ((1.0, 1.0), (0.25, 3.0)):
-        scenario = others_here(costs, Room(frozenset({1}), frozenset({0}), 2048.0, core), 0.2)
-        assert scenario.apps == tuple(one.name for one in costs)
-        assert scenario.params.node_cores.tolist() == [cores] * 5
-        assert scenario.params.cpu_s == pytest.approx([one.cpu_s / core for one in costs])
-        np.testing.assert_allclose(scenario.loads.mean_per_s, 0.2 * scenario.capacity_per_s)
-        simulator = scenario.simulator(seed=1)
-        simulator.reset()
-        assert simulator.outcome.cpu_cores.max() <= cores + 1e-6
 
 
 def test_ratios_count_only_where_the_other_figure_is_no_larger() -> None:
@@ -124,15 +119,20 @@ def test_the_simulator_is_held_against_what_was_live() -> None:
 def test_a_page_shows_every_application_and_what_nothing_was_answered_in(tmp_path: Path) -> None:
     silent = record("silent", live={"median_p99_s": None})  # type: ignore[dict-item]
     records = [silent, *(record("a", repeat, live={"core_s": 70.0 + repeat}) for repeat in range(2))]
-    path = live_page.write(tmp_path, records, HpaVpaConfig(target=0.3), replace(SideBySideConfig(), repeats=2))
+    path = live_page.write(
+        tmp_path, records, HpaVpaConfig(**TUNED["rules"]), 0.9, TUNED, replace(SideBySideConfig(), repeats=2)
+    )
     data = json.loads(path.read_text())
     assert data["command"] == "flashfm reproduce live --quick"
-    assert data["rules"]["target"] == 0.3
+    assert (data["rules"]["target"], data["alpha"]) == (0.3, 0.9)
+    assert data["tuning"]["level"]["target"] == 0.5, "the other takes more core-seconds than the agent"
     assert len(data["rows"]) == 2 * 2 * 2 * 5
     text = path.with_suffix(".md").read_text()
     assert "| a | waiting | FLASH | live | 20 ± 0 | 70 ± 1 | 50.0 ± 0.0 | 0.50 ± 0.00 | 0.0 ± 0.0 |" in text
     assert "| silent | waiting | FLASH | live | 20 | 100 | 50.0 | – | 0.0 |" in text
     assert "Machine: a room. HPA + VPA: target 0.3," in text
+    assert "FLASH 6.0 s and 150; HPA + VPA 5.0 s and 200; the best of its settings that takes no more" in text
+    assert "10.0 s and 100." in text
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -150,7 +150,7 @@ def test_what_is_damaged_or_of_other_settings_is_refused(tmp_path: Path) -> None
         runs.read(name)
     runs.write("rules", {"setting": {"no such": 1}})
     with pytest.raises(DataError, match=r"rules\.json: not what this experiment writes"):
-        runs.rules()
+        runs.tuned()
 
 
 @pytest.mark.limits

@@ -35,7 +35,7 @@ SIMPLE = {
     "frontier": "SLO violations against core-hours: the agent over its trade-offs, controllers over their settings.",
     "overhead-rl": "What the embedding costs in autoscaling: a decision, an embedding, an update, beside the paper's.",
     "autoscaling": "Pretrain and judge the autoscaling agent that ships with the package.",
-    "live": "FLASH and tuned HPA + VPA on real processes, beside the simulator; 100 minutes, with --quick 3.",
+    "live": "FLASH and tuned HPA + VPA on real processes, beside the simulator; 70 minutes, with --quick 3.",
     "reality": "The dynamics held against real processes: latency, throughput, utilisation under real limits.",
     "loads": "Generated loads of autoscaling beside real traces: how much they vary and how bursty they are.",
     "environment": "Error with the platform hidden, given and wrong, with and without the embedding.",

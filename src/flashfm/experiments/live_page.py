@@ -246,11 +246,30 @@ def markdown(path: Path) -> str:
         f" {off['p99_over_slo']:.0%} in the p99 (medians), and by {off['violated_share']:.0%} of the time in violations"
         f" (mean). Which arm takes fewer core-seconds it says rightly in {off['cheaper_arm_right']:.0%} of the runs.",
         "",
+        _tuning(data),
+        "",
         f"Machine: {next(iter(served.values()))['room']}. HPA + VPA: "
         + ", ".join(f"{name} {data['rules'][name]}" for name in ("target", "vertical", "least_cpu_cores"))
-        + f". The client sent a request {1e3 * _latest(data['served']):.0f} ms late at most.",
+        + f". FLASH: alpha {data['alpha']:g}. The client sent a request"
+        f" {1e3 * _latest(data['served']):.0f} ms late at most.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tuning(data: Mapping[str, Any]) -> str:
+    """What both arms came to on the applications that they were tuned on."""
+    of, rules = data["tuning"], data["rules"]
+    (agent,) = (one for one in of["agent"] if one["alpha"] == data["alpha"])
+    ours = {name: rules[name] for name in ("target", "vertical", "least_cpu_cores")}
+    (chosen,) = (one for one in of["tried"] if {name: one[name] for name in ours} == ours)
+    told = [("FLASH", agent), ("HPA + VPA", chosen)]
+    if of["level"] is not None:
+        told.append(("the best of its settings that takes no more core-seconds than FLASH", of["level"]))
+    words = "; ".join(f"{name} {one['violated_s']:.1f} s and {one['core_s']:.0f}" for name, one in told)
+    return (
+        f"On the {of['applications']} applications that both were tuned on, in the simulator, in SLO-violating seconds"
+        f" and core-seconds: {words}."
+    )
 
 
 def _latest(served: Sequence[Mapping[str, Any]]) -> float:
