@@ -18,11 +18,12 @@ from flashfm.act.autoscale import Terms
 from flashfm.act.guardrails import Bounds
 from flashfm.adapt.agent import FlashAgent
 from flashfm.controller.keeper import Decision, Keeper, Target
+from flashfm.controller.kept import DONE
 from flashfm.controller.kube.amounts import Amount
 from flashfm.controller.kube.api import Object
 from flashfm.controller.sample import Sample
 from flashfm.controller.simulated import SimulatedBackend
-from flashfm.controller.store import DONE, Store
+from flashfm.controller.store import Store
 from flashfm.tasks.autoscaling.dynamics import CPU_CORES
 from flashfm.tasks.autoscaling.scenario import Scenario, default, split
 

@@ -39,11 +39,12 @@ from _recorded import FIRST, IMAGE, Recorded, Scale, prepare
 
 from flashfm.adapt.agent import FlashAgent
 from flashfm.controller.keeper import Target
+from flashfm.controller.kept import DONE, FAILED
 from flashfm.controller.kube.api import Api
 from flashfm.controller.logs import Form, logged
 from flashfm.controller.loop import Stepped
 from flashfm.controller.operator import Operator, OperatorConfig
-from flashfm.controller.store import DONE, FAILED, Store
+from flashfm.controller.store import Store
 from flashfm.experiments.results import Row, write
 
 MODES = ("Act", "Shadow")

@@ -16,9 +16,9 @@ import pytest
 from rig import STEPS, Rig
 
 from flashfm.act.guardrails import Bounds, GuardConfig, Setting
+from flashfm.controller.kept import BEGUN, DONE, FAILED, NOTHING, UNKNOWN
 from flashfm.controller.lifecycle import Phase
 from flashfm.controller.loop import Stepped
-from flashfm.controller.store import BEGUN, DONE, FAILED, NOTHING, UNKNOWN
 from flashfm.errors import BackendError
 
 Make = Callable[[int], Rig]

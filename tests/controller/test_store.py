@@ -18,7 +18,8 @@ from rig import Rig
 
 from flashfm.adapt.agent import FlashAgent
 from flashfm.cli import main
-from flashfm.controller.store import DONE, KEPT_STEPS, NOTHING, VERSION, Reader, Store
+from flashfm.controller.kept import DONE, KEPT_STEPS, NOTHING, VERSION, Reader
+from flashfm.controller.store import Store
 from flashfm.errors import ControlError
 
 Make = Callable[[int], Rig]

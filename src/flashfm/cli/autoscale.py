@@ -17,7 +17,7 @@ from flashfm.errors import ControlError, DataError
 
 if TYPE_CHECKING:
     from flashfm.controller.arms import Arm, Compared
-    from flashfm.controller.store import Kept, Reader
+    from flashfm.controller.kept import Kept, Reader
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -100,10 +100,10 @@ def local(
     from flashfm.applications.catalogue import resolve
     from flashfm.cli.progress import progress_bar
     from flashfm.cli.stopping import kept
+    from flashfm.controller.kept import Reader
     from flashfm.controller.live import compare
     from flashfm.controller.live_config import LiveConfig
     from flashfm.controller.rules import SAFE
-    from flashfm.controller.store import Reader
     from flashfm.datasets.trace_file import open_trace
     from flashfm.measurements.limits import detect
 
@@ -164,7 +164,7 @@ def status(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what is managed, in which state, and why."""
-    from flashfm.controller.store import Reader
+    from flashfm.controller.kept import Reader
 
     with contextlib.closing(Reader(state)) as store:
         rows = [_managed(store, step, time.time()) for step in store.latest()]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from flashfm.act.autoscale import Terms
-from flashfm.controller.store import Kept
+from flashfm.controller.kept import Kept
 from flashfm.tasks.autoscaling.interface import MET
 
 FLASH, HPA = "FLASH", "HPA + VPA"

@@ -29,13 +29,14 @@ from flashfm.applications.services import EmbeddedAws
 from flashfm.applications.spec import ApplicationSpec
 from flashfm.controller import twin
 from flashfm.controller.arms import FLASH, HPA, Arm, Compared, missed
+from flashfm.controller.kept import Kept
 from flashfm.controller.live_config import LEAST_CONCURRENCY, LiveConfig
 from flashfm.controller.load import Client, Heard, Load
 from flashfm.controller.local import LocalBackend
 from flashfm.controller.loop import Loop, Stepped
 from flashfm.controller.plan import Plan, timeout_s
 from flashfm.controller.replicas import ServedReplicas, Usage
-from flashfm.controller.store import Kept, Store
+from flashfm.controller.store import Store
 from flashfm.datasets.rate_trace import RateTrace
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits
 from flashfm.measurements.replica import Place, Serving, place

@@ -9,9 +9,9 @@ from typing import Literal
 from flashfm.act.guardrails import GuardConfig
 from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller.keeper import KeeperConfig
+from flashfm.controller.kept import KEPT_STEPS
 from flashfm.controller.rules import SAFE
 from flashfm.controller.sample import SampleConfig
-from flashfm.controller.store import KEPT_STEPS
 from flashfm.errors import ControlError
 from flashfm.tasks.autoscaling import loads
 from flashfm.tasks.autoscaling.parameters import STEP_S

@@ -16,8 +16,9 @@ from typing import Protocol, runtime_checkable
 from flashfm.act.guardrails import Setting
 from flashfm.adapt.agent import FlashAgent
 from flashfm.controller.keeper import Decision, Keeper, KeeperConfig, Target
+from flashfm.controller.kept import DONE, FAILED, NOTHING
 from flashfm.controller.sample import Sample
-from flashfm.controller.store import DONE, FAILED, NOTHING, Store
+from flashfm.controller.store import Store
 from flashfm.errors import BackendError
 from flashfm.tasks.autoscaling.parameters import STEP_S
 

@@ -13,9 +13,9 @@ import numpy as np
 from flashfm.act.guardrails import Setting
 from flashfm.controller.arms import Arm, Steps, missed
 from flashfm.controller.keeper import Keeper
+from flashfm.controller.kept import DONE, NOTHING, Kept
 from flashfm.controller.sample import Sample
 from flashfm.controller.simulated import EPOCH_S
-from flashfm.controller.store import DONE, NOTHING, Kept
 from flashfm.tasks.autoscaling import dynamics
 from flashfm.tasks.autoscaling.dynamics import Draws, Limits
 from flashfm.tasks.autoscaling.parameters import STEP_S, Params

@@ -12,11 +12,11 @@ import time
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from flashfm.controller.kept import DONE, FAILED
 from flashfm.controller.kube import status
 from flashfm.controller.kube.api import AUTOSCALERS, EVENTS, Api, Object, Patch
 from flashfm.controller.kube.faults import RefusedError
 from flashfm.controller.loop import Stepped
-from flashfm.controller.store import DONE, FAILED
 
 log = logging.getLogger("flashfm.controller")
 

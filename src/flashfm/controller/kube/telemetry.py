@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from flashfm.controller.kept import DONE, FAILED
 from flashfm.controller.lifecycle import Phase
 from flashfm.controller.loop import Stepped
-from flashfm.controller.store import DONE, FAILED
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
