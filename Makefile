@@ -40,11 +40,8 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; a warning is an
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(STAMP) ## run every benchmark
-	@for file in benchmarks/[a-z]*.py; do \
-	  [ -e "$$file" ] || { echo "benchmarks/ holds none yet"; break; }; \
-	  echo "$$file"; $(BIN)/python "$$file" || exit; \
-	done
+bench: $(STAMP) ## run every benchmark beside its rival; BENCH="--without operator_scale" leaves the longest out
+	$(BIN)/python benchmarks/_run.py --write $(BENCH)
 
 clean: ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

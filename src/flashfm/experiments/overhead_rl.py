@@ -88,13 +88,13 @@ def run(
     if not path.exists():
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            arms = {**_acting(agent), UPDATE: _updates(agent, pairs)}
+            arms = {**acting(agent), UPDATE: _updates(agent, pairs)}
             text = json.dumps(measure(arms, QUICK_SECONDS if quick else SECONDS, on_step)).encode()
         write_whole(path, lambda file: file.write(text))
     return _write(folder, json.loads(path.read_text()), pairs, quick=quick)
 
 
-def _acting(agent: FlashAgent) -> dict[str, Calls]:
+def acting(agent: FlashAgent) -> dict[str, Calls]:
     """Decisions for one pair, from NumPy to NumPy, and embeddings of one trajectory."""
     rng = np.random.default_rng(0)
 

@@ -78,7 +78,7 @@ def run(
         data = evaluation.load("measured")
         model = Ours(store=folder / "model", config=TINY).model(data, 0)
         with one_thread():
-            arms = {**_inference(data, model), UPDATE: _updates(data, model)}
+            arms = {**inference(data, model), UPDATE: _updates(data, model)}
             found = measure(arms, QUICK_SECONDS if quick else SECONDS, on_step)
         text = json.dumps(found).encode()
         write_whole(path, lambda file: file.write(text))
@@ -127,7 +127,7 @@ def _paper(inputs: Inputs, shots: int) -> tuple[SizelessRegressor, FlashSizeless
         return SizelessRegressor(features, RegressorConfig()), flash
 
 
-def _inference(data: Observations, model: FlashModel) -> dict[str, dict[str, Callable[[], object]]]:
+def inference(data: Observations, model: FlashModel) -> dict[str, dict[str, Callable[[], object]]]:
     """One shot each of pairs of one platform, asked for every configuration."""
     inputs = Inputs.fit(data)
     sizeless, flash = _paper(inputs, 1)
@@ -138,7 +138,7 @@ def _inference(data: Observations, model: FlashModel) -> dict[str, dict[str, Cal
     found: dict[str, dict[str, Callable[[], object]]] = {}
     for group, n in ((ONE, 1), (TWENTY, MANY)):
         shots = data.shots(pairs[:n], place[:n])
-        frame = _frame(data, pairs[:n], place[:n, 0])
+        frame = frame_of(data, pairs[:n], place[:n, 0])
         arms: dict[str, Callable[[], object]] = {
             name: partial(system.predict, shots) for name, system in systems.items()
         }
@@ -152,7 +152,7 @@ def _adapt_and_predict(regressor: FlashRegressor, frame: pd.DataFrame) -> pd.Dat
     return regressor.adapt(frame).predict()
 
 
-def _frame(data: Observations, pairs: np.ndarray, place: np.ndarray) -> pd.DataFrame:
+def frame_of(data: Observations, pairs: np.ndarray, place: np.ndarray) -> pd.DataFrame:
     """Rows as a user has them."""
     frame = data.grid.iloc[place].reset_index(drop=True)
     frame.insert(0, "platform", [data.pairs[i][1] for i in pairs])

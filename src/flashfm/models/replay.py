@@ -75,7 +75,7 @@ class Replay:
         slot = (self._begun - kept + at // starts) % len(self.state)
         step = at % starts
         weight = discount ** torch.arange(steps)
-        rewards = torch.stack([self.reward[slot, step + i, env] for i in range(steps)], dim=-1)
+        rewards = self.reward[slot[..., None], step[..., None] + torch.arange(steps), env[..., None]]
         return (
             self.state[slot, step, env],
             self.action[slot, step, env],
