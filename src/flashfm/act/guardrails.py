@@ -206,7 +206,7 @@ def guard(
         cpu = affordable
     replicas = asked.replicas
     if not math.isclose(cpu, asked.cpu_cores, rel_tol=SAME):
-        replicas = math.ceil(min(asked.replicas * max(asked.cpu_cores, 0.0) / cpu, UNBOUNDED) - SAME)
+        replicas = math.ceil(min(max(asked.replicas, 0) * max(asked.cpu_cores, 0.0) / cpu, UNBOUNDED) - SAME)
     replicas = _replicas(replicas, now, cpu, used, time_s - past.grown_s, config, said)
     replicas = _affordable(replicas, cpu, memory, bounds, said)
     setting = Setting(cpu, memory, replicas)
