@@ -88,6 +88,12 @@ class ArtifactError(FlashError):
     exit_code = 8
 
 
+class EngineError(FlashError):
+    """Work cannot be given to where it was to run, or what works there is gone."""
+
+    exit_code = 11
+
+
 class ControlError(FlashError):
     """Live control cannot start or go on."""
 

@@ -25,6 +25,10 @@ app = typer.Typer(help="Reproduce data sets, tables and figures.")
 RESULTS = typer.Option(Path("out/results"), help="Folder for the result file, its table and its picture.")
 QUICK_OPTION = typer.Option(False, "--quick", help="The same columns in minutes, from far less training.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
+ENGINE = typer.Option("local", metavar="local|ray", help="Where the work runs: this machine, or a cluster of Ray.")
+WORKERS = typer.Option(None, "--workers", min=1, help="Parts that are worked on at a time [1; on Ray, its cores].")
+ADDRESS = typer.Option(None, metavar="HOST:PORT", help="Of the cluster [one is started on this machine].")
+SPREAD = ("ablation-rl", "fig4", "fig6")
 SIMPLE = {
     "fig5": "Figure 5: error distributions on known and new applications and in a new environment.",
     "overhead-sl": "What FLASH costs: inference and update of configuration search against the base model.",
@@ -93,16 +97,25 @@ def table1(
         False, "--only-assemble", help="Train nothing; make the table of what is there."
     ),
     quick: bool = QUICK_OPTION,
+    engine: str = ENGINE,
+    workers: int | None = WORKERS,
+    address: str | None = ADDRESS,
     as_json: bool = AS_JSON,
 ) -> None:
     """Table 1: error on unseen applications of all methods, on all data sets."""
+    from flashfm.engine.choose import engine_of
     from flashfm.experiments.table1 import Table1Config, run
 
     _check_folders(out=out, models=models, results=results)
     config = Table1Config.of(quick=quick, datasets=split_names(datasets), splits=splits)
     folder, store = (out / "quick", models / "quick") if quick else (out, models)
-    with kept(GOES_ON.format(out)), one_thread(), progress_bar("table 1", quiet=as_json or only_assemble) as on_step:
-        path = run(folder, results, config, models=store, on_step=on_step, only_assemble=only_assemble)
+    with (
+        kept(GOES_ON.format(out)),
+        one_thread(),
+        engine_of(engine, workers, address) as where,
+        progress_bar("table 1", quiet=as_json or only_assemble) as on_step,
+    ):
+        path = run(folder, results, config, models=store, on_step=on_step, only_assemble=only_assemble, engine=where)
     _say(path, as_json=as_json)
 
 
@@ -134,21 +147,37 @@ def search(
 def _simple(name: str, module: str, line: str) -> None:
     """A command that calls `flashfm.experiments.<module>.run`."""
 
-    def command(
-        out: Path = typer.Option(Path("out") / name, help="Folder for what the run keeps; a stopped one goes on."),
-        results: Path = RESULTS,
-        quick: bool = QUICK_OPTION,
-        as_json: bool = AS_JSON,
-    ) -> None:
+    def done(out: Path, results: Path, quick: bool, as_json: bool, **more: object) -> None:
         _check_folders(out=out, results=results)
         run = importlib.import_module(f"flashfm.experiments.{module}").run
         folder = out / "quick" if quick else out
         with kept(GOES_ON.format(out)), one_thread(), progress_bar(name, quiet=as_json) as on_step:
-            path = run(folder, results, quick=quick, on_step=on_step)
+            path = run(folder, results, quick=quick, on_step=on_step, **more)
         _say(path, as_json=as_json)
 
-    example = f"Example: flashfm reproduce {name} --quick"
-    app.command(name, help=line, epilog=example)(command)
+    out_option = typer.Option(Path("out") / name, help="Folder for what the run keeps; a stopped one goes on.")
+
+    def command(
+        out: Path = out_option, results: Path = RESULTS, quick: bool = QUICK_OPTION, as_json: bool = AS_JSON
+    ) -> None:
+        done(out, results, quick, as_json)
+
+    def spread(
+        out: Path = out_option,
+        results: Path = RESULTS,
+        quick: bool = QUICK_OPTION,
+        engine: str = ENGINE,
+        workers: int | None = WORKERS,
+        address: str | None = ADDRESS,
+        as_json: bool = AS_JSON,
+    ) -> None:
+        from flashfm.engine.choose import engine_of
+
+        with engine_of(engine, workers, address) as where:
+            done(out, results, quick, as_json, engine=where)
+
+    example = f"Example: flashfm reproduce {name} --quick" + (" --workers 2" if name in SPREAD else "")
+    app.command(name, help=line, epilog=example)(spread if name in SPREAD else command)
 
 
 for _name, _line in SIMPLE.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flashfm.datasets.files import write_whole
+from flashfm.engine.base import Engine
+from flashfm.engine.inline import INLINE
 from flashfm.experiments import results, scaling
 from flashfm.experiments.results import Row
 from flashfm.experiments.scaling import METRICS, Judged, agent_acts, cells, controller_acts, judge, tuned
@@ -72,6 +75,8 @@ played by the same agent, which then knows nothing of it."""
 REWARD = len(OBSERVATION) + len(ACTION)
 """Of a token."""
 OnStep = Callable[[int, int], object]
+Part = tuple[dict[str, Judged], dict[str, dict[str, object]]]
+"""What is kept of a part: arms, and the settings of those that were tuned."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ def run(
     quick: bool = False,
     on_step: OnStep = lambda *_: None,
     config: AblationConfig | None = None,
+    engine: Engine = INLINE,
 ) -> Path:
     """Train and judge all arms, and write the result file.
 
@@ -118,6 +124,7 @@ def run(
         quick: one seed of few pairs.
         on_step: told of the parts that are done and of all of them.
         config: settings, in place of those that `quick` chooses.
+        engine: where the seeds run, and the tuning of what is not learned.
 
     Returns:
         The result file.
@@ -125,27 +132,15 @@ def run(
     config = config or AblationConfig.of(quick=quick)
     train_on = training_pairs(config.training, config.environments)
     test_on = split(default(0))[1].take(np.arange(config.tested))
-    out.mkdir(parents=True, exist_ok=True)
-    total = PARTS * len(config.seeds) + len(FIXED)
-    fixed, settings = {}, {}
-    for done, name in enumerate(FIXED):
-        path = out / f"{name.replace(' ', '')}.npz"
-        if not path.exists():
-            controller, setting = tuned(name, train_on.take(np.arange(config.tuned_on)), ALPHA)
-            judged = judge(test_on, controller_acts(controller), alpha=ALPHA, begin=controller.reset)
-            _keep(path, {name: judged}, {name: setting})
-        arms, kept = _read(path)
-        fixed.update(arms)
-        settings.update(kept)
-        on_step(done + 1, total)
-    learned = []
-    for i, seed in enumerate(config.seeds):
-        path, before = out / f"seed-{seed}.npz", len(FIXED) + PARTS * i
-        if not path.exists():
-            judged_of = _seed(seed, train_on, test_on, config, lambda part, b=before: on_step(b + part, total))  # type: ignore[misc]
-            _keep(path, judged_of, {})
-        learned.append(_read(path)[0])
-        on_step(before + PARTS, total)
+    tuned_on = train_on.take(np.arange(config.tuned_on))
+    parts: dict[str, tuple[int, Callable[[OnStep], Part]]] = {
+        **{name.replace(" ", ""): (1, partial(_fixed, name, tuned_on, test_on)) for name in FIXED},
+        **{f"seed-{seed}": (PARTS, partial(_seed, seed, train_on, test_on, config)) for seed in config.seeds},
+    }
+    kept = {name: _read(file) for name, file in results.in_parts(out, parts, _keep, on_step, engine)}
+    fixed = {name: kept[name.replace(" ", "")][0][name] for name in FIXED}
+    settings = {name: kept[name.replace(" ", "")][1][name] for name in FIXED}
+    learned = [kept[f"seed-{seed}"][0] for seed in config.seeds]
     rows = [row for name in FIXED for row in _rows(name, [fixed[name]], "all")]
     for name in LEARNED:
         rows += _rows(name, [of[name] for of in learned], f"{len(learned)} seeds")
@@ -166,10 +161,17 @@ def run(
     return path
 
 
-def _seed(
-    seed: int, train_on: Scenario, test_on: Scenario, config: AblationConfig, on_part: Callable[[int], object]
-) -> dict[str, Judged]:
+def _fixed(name: str, tuned_on: Scenario, test_on: Scenario, _on_step: OnStep) -> Part:
+    """An arm that is not learned."""
+    controller, setting = tuned(name, tuned_on, ALPHA)
+    return {name: judge(test_on, controller_acts(controller), alpha=ALPHA, begin=controller.reset)}, {name: setting}
+
+
+def _seed(seed: int, train_on: Scenario, test_on: Scenario, config: AblationConfig, on_step: OnStep) -> Part:
     """All learned arms of one seed."""
+
+    def on_part(part: int) -> None:
+        on_step(part, PARTS)
 
     def simulator(part: int) -> Simulator:
         return train_on.simulator(actions=ACTIONS, seed=10 * seed + part)
@@ -212,7 +214,7 @@ def _seed(
     arms |= {f"{END_TO_END}, {name}": judged(agent, encoder(lived_alone[:, :n])) for name, n in WARMED.items()}
     on_part(PARTS - 1)
     told = train(simulator(5), config.agent, seed=seed, embeddings=Cached(hidden[None]))
-    return arms | {PRIVILEGED: judged(told, torch.from_numpy(told_of.of(test_on)))}
+    return arms | {PRIVILEGED: judged(told, torch.from_numpy(told_of.of(test_on)))}, {}
 
 
 def best(
@@ -280,12 +282,13 @@ def _page(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _keep(path: Path, arms: dict[str, Judged], settings: dict[str, dict[str, object]]) -> None:
+def _keep(path: Path, part: Part) -> None:
+    arms, settings = part
     arrays = {f"{name}|{of.name}": getattr(judged, of.name) for name, judged in arms.items() for of in fields(judged)}
     write_whole(path, lambda file: np.savez(file, settings=json.dumps(settings), **arrays))
 
 
-def _read(path: Path) -> tuple[dict[str, Judged], dict[str, dict[str, object]]]:
+def _read(path: Path) -> Part:
     arrays = results.read_arrays(path)
     settings = json.loads(str(arrays.pop("settings")))
     of: dict[str, dict[str, np.ndarray]] = {}

@@ -8,7 +8,7 @@ goes on where it was stopped and several processes may share it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,20 +158,48 @@ def run(
         training_error: judge on the pairs that were trained on as well (the first 10 sets), beside the test pairs.
         on_done: called after each (split, K).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for number, split in enumerate(of):
-        train = data.of_apps(split.train)
-        fitted: Fitted | None = None
-        spent = 0.0
-        for k in shots:
-            path = folder / f"{number:02d}-k{k}.npz"
-            if not _done(path, sets, training_error):
-                start = time.perf_counter()
-                if fitted is None or method.per_shots:
-                    fitted = method.fit(train, shots=k, seed=number)
-                    spent = time.perf_counter() - start
-                _judge(path, fitted, data, split, k, sets, training_error, spent)
+        missing = missing_of(folder, number, shots, sets=sets, training_error=training_error)
+        for k, found in judged(method, data, split, number, missing, sets=sets, training_error=training_error):
+            keep(folder, number, k, found)
+        for _ in shots:
             on_done()
+
+
+def missing_of(folder: Path, number: int, shots: Sequence[int], *, sets: int, training_error: bool) -> list[int]:
+    """Each K of a split whose file is not there as it is wanted."""
+    return [k for k in shots if not _done(folder / f"{number:02d}-k{k}.npz", sets, training_error)]
+
+
+def keep(folder: Path, number: int, k: int, found: Mapping[str, np.ndarray]) -> None:
+    """Write what `judged` found with K shots on a split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / f"{number:02d}-k{k}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **found))
+
+
+def judged(
+    method: Method,
+    data: Observations,
+    split: Split,
+    number: int,
+    shots: Sequence[int],
+    *,
+    sets: int = SETS,
+    training_error: bool = False,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Train and judge a method on a split, without files; see `run`.
+
+    Yields:
+        Each K, and errors of each query.
+    """
+    fitted: Fitted | None = None
+    spent = 0.0
+    for k in shots:
+        start = time.perf_counter()
+        if fitted is None or method.per_shots:
+            fitted = method.fit(data.of_apps(split.train), shots=k, seed=number)
+            spent = time.perf_counter() - start
+        yield k, _judge(fitted, data, split, k, sets, training_error, spent)
 
 
 def _done(path: Path, sets: int, training_error: bool) -> bool:
@@ -184,8 +212,8 @@ def _done(path: Path, sets: int, training_error: bool) -> bool:
 
 
 def _judge(
-    path: Path, fitted: Fitted, data: Observations, split: Split, k: int, sets: int, training_error: bool, spent: float
-) -> None:
+    fitted: Fitted, data: Observations, split: Split, k: int, sets: int, training_error: bool, spent: float
+) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for part, apps, n in (("test", split.test, sets), ("train", split.train, min(sets, 10))):
         if part == "test" or training_error:
@@ -193,8 +221,7 @@ def _judge(
             pair, config, ape = score(fitted, data, positions(data, apps), k, sets=n)
             found |= {f"{part}_pair": pair, f"{part}_config": config, f"{part}_ape": ape}
             spent += time.perf_counter() - start
-    found |= {"seconds": np.array(spent), "sets": np.array(sets)}
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **found))
+    return found | {"seconds": np.array(spent), "sets": np.array(sets)}
 
 
 def read(folder: Path, k: int, part: str = "test") -> list[Scores]:

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from flashfm.adapt.agent import FlashAgent
-from flashfm.baselines.scaling import GRIDS, Controller
+from flashfm.baselines.scaling import GRIDS
 from flashfm.datasets.files import write_whole
+from flashfm.engine.base import Engine
+from flashfm.engine.inline import INLINE
 from flashfm.experiments import autoscaling, fig4_figures, fig4_page, fig4_parts, results
 from flashfm.experiments.adapting import LIVED, Arrays, Lived, OnStep, from_arrays
 from flashfm.experiments.fig4_figures import OTHER, Moved
@@ -35,13 +37,15 @@ from flashfm.experiments.fig4_page import (
     TRANSFER,
     TUNING,
 )
-from flashfm.experiments.fig4_parts import ACTIONS, ALPHA, WARMUPS, Fig4Config, Part
+from flashfm.experiments.fig4_parts import ALPHA, WARMUPS, Fig4Config, Part
 from flashfm.experiments.guarded import Guarded
 from flashfm.experiments.scaling import EPISODES
 from flashfm.models.agent import AgentModel
 from flashfm.models.agent_state import digest
-from flashfm.models.ddpg import Ddpg
 from flashfm.tasks.autoscaling.scenario import default, split
+
+Parts = dict[str, tuple[int, Callable[[OnStep], Part]]]
+"""Name -> share of the progress, and what makes it."""
 
 
 def run(
@@ -52,6 +56,7 @@ def run(
     on_step: OnStep = lambda *_: None,
     config: Fig4Config | None = None,
     model: AgentModel | None = None,
+    engine: Engine = INLINE,
 ) -> Path:
     """Train, move and judge agents, and write the result file, its tables and its picture.
 
@@ -62,6 +67,7 @@ def run(
         on_step: told of progress, in episodes of training; a part without any counts for one.
         config: settings, in place of those that `quick` chooses.
         model: the pretrained agent; what ships with the package by default.
+        engine: where parts are made.
 
     Returns:
         The result file.
@@ -73,37 +79,34 @@ def run(
     unseen = test_on.take(np.sort(rng.choice(len(test_on), c.pairs, replace=False)))
     train_on = train_on.take(rng.permutation(len(train_on)))
     first, mark = f"converged-{c.seeds[0]}", digest(pretrained)
-    kept: dict[str, Part] = {}
-
-    def moved_from(part: str) -> Ddpg:
-        return from_arrays(kept[part].arrays, c.agent.ddpg)
-
-    def safe() -> Controller:
-        made: Controller = GRIDS["HPA + VPA"][0](**kept["fixed"].settings["HPA + VPA"])
-        return made
-
-    parts: dict[str, tuple[int, Callable[[OnStep], Part]]] = {
-        "fixed": (1, lambda _: fig4_parts.fixed(train_on.take(np.arange(c.controllers_on)), unseen)),
+    first_of_all: Parts = {
+        "fixed": (1, results.untold(fig4_parts.fixed, train_on.take(np.arange(c.controllers_on)), unseen)),
         **{f"converged-{seed}": (c.agent.episodes, partial(fig4_parts.converged, unseen, c, seed)) for seed in c.seeds},
-        "moved": (1, lambda _: Part(fig4_parts.matrix(unseen, moved_from(first), ACTIONS))),
-        "paper": (
-            c.paper_agent.episodes,
-            lambda told: fig4_parts.papers(unseen.take(np.arange(c.paper_pairs)), c, told),
-        ),
+        "paper": (c.paper_agent.episodes, partial(fig4_parts.papers, unseen.take(np.arange(c.paper_pairs)), c)),
         "tuning": (
             c.agent.episodes + len(c.grid.settings) * c.horizon,
-            lambda told: fig4_parts.tuning(train_on.take(np.arange(c.transfer_on)), c, told),
+            partial(fig4_parts.tuning, train_on.take(np.arange(c.transfer_on)), c),
         ),
+        f"warmed-{mark}": (1, results.untold(fig4_parts.warmed, unseen, pretrained, c)),
+    }
+    weight = sum(of for of, _ in first_of_all.values())
+    total = weight + 1 + c.horizon + c.tuned
+    made = results.in_parts(out, first_of_all, _keep, lambda done, _: on_step(done, total), engine)
+    kept = {name: _read(file) for name, file in made}
+
+    agents = from_arrays(kept[first].arrays, c.agent.ddpg)
+    safe = partial(GRIDS["HPA + VPA"][0], **kept["fixed"].settings["HPA + VPA"])
+    then: Parts = {
+        "moved": (1, results.untold(fig4_parts.moved, unseen, agents)),
         "transfer": (
             c.horizon,
-            lambda told: fig4_parts.moved_and_trained(unseen, moved_from(first), kept["tuning"].settings[0], c, told),
+            partial(fig4_parts.moved_and_trained, unseen, agents, kept["tuning"].settings[0], c),
         ),
-        f"warmed-{mark}": (1, lambda _: fig4_parts.warmed(unseen, pretrained, c)),
-        f"guarded-{mark}": (c.tuned, lambda told: fig4_parts.gated(unseen, pretrained, safe, c, told)),
+        f"guarded-{mark}": (c.tuned, partial(fig4_parts.gated, unseen, pretrained, safe, c)),
     }
-    for name, file in results.in_parts(out, parts, _keep, on_step):
-        kept[name] = _read(file)
-    kept |= {name.split("-")[0]: kept[name] for name in parts if name.endswith(mark)}
+    made = results.in_parts(out, then, _keep, lambda done, _: on_step(weight + done, total), engine)
+    kept |= {name: _read(file) for name, file in made}
+    kept |= {name.split("-")[0]: kept[name] for name in [*kept] if name.endswith(mark)}
 
     path = folder / "fig4.json"
     results.write(

@@ -140,6 +140,11 @@ def matrix(unseen: Scenario, agents: Ddpg, actions: Actions) -> Arrays:
     return {f"{OTHER}|{metric}": np.stack([getattr(one, metric) for one in served]) for metric in COLUMNS}
 
 
+def moved(unseen: Scenario, agents: Ddpg) -> Part:
+    """Each agent on every pair."""
+    return Part(matrix(unseen, agents, ACTIONS))
+
+
 def papers(unseen: Scenario, c: Fig4Config, on_step: OnStep) -> Part:
     """FIRM's agents as in the paper, on their own pairs and on each other's."""
     every, seed = np.arange(len(unseen)), c.seeds[0] + 20

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from flashfm.adapt.agent import FlashAgent
 from flashfm.datasets.files import write_whole
+from flashfm.engine.base import Engine
+from flashfm.engine.inline import INLINE
 from flashfm.experiments import autoscaling, fig6_page, results
 from flashfm.experiments.fig6_page import (
     FIXED,
@@ -97,6 +99,7 @@ def run(
     on_step: OnStep = lambda *_: None,
     config: Fig6Config | None = None,
     model: AgentModel | None = None,
+    engine: Engine = INLINE,
 ) -> Path:
     """Train FIRM's agents, judge all arms, write the result file, its table and its picture.
 
@@ -107,6 +110,7 @@ def run(
         on_step: told of progress, in episodes of training; a part without any counts for one.
         config: settings, in place of those that `quick` chooses.
         model: the pretrained agent; what ships with the package by default.
+        engine: where parts are made.
 
     Returns:
         The result file.
@@ -127,8 +131,9 @@ def run(
 
     arms: Arms = {}
     settings: dict[str, object] = {}
-    for _, file in results.in_parts(out, parts, _keep, on_step):
-        _merge(file, arms, settings)
+    made = dict(results.in_parts(out, parts, _keep, on_step, engine))
+    for name in parts:  # arms are in this order, whichever was made first
+        _merge(made[name], arms, settings)
     tested = {name: case.tested for name, case in cases.items()}
     arms, tested = fig6_page.by_update(arms, tested, cases[UPDATES].update)
     path = folder / "fig6.json"

@@ -31,6 +31,8 @@ class Ours:
     store: Path | None = None
     """Folder of pretrained models, one for each seed; None keeps none."""
     config: PretrainConfig = field(default_factory=PretrainConfig)
+    given: FlashModel | None = None
+    """What was pretrained for the one seed that is asked about; it is not pretrained again."""
     per_shots: bool = False
 
     def fit(self, train: Observations, *, shots: int, seed: int) -> FittedOurs:
@@ -40,6 +42,8 @@ class Ours:
 
     def model(self, train: Observations, seed: int) -> FlashModel:
         """The pretrained model behind all variants."""
+        if self.given is not None:
+            return self.given
         if self.store is None:
             return pretrain(train, self.config, seed=seed)
         folder = self.store / f"{seed:02d}"

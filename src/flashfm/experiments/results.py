@@ -8,6 +8,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -16,6 +17,7 @@ import numpy as np
 
 import flashfm
 from flashfm.datasets.files import write_whole
+from flashfm.engine.base import Engine
 from flashfm.errors import DataError
 from flashfm.measurements.machine import describe
 
@@ -104,28 +106,51 @@ def in_parts(
     parts: Mapping[str, tuple[int, Callable[[OnStep], T]]],
     keep: Callable[[Path, T], None],
     on_step: OnStep,
+    engine: Engine,
 ) -> Iterator[tuple[str, Path]]:
-    """Make the parts of a run one after the other, those that are kept already left as they are.
+    """Make the parts of a run, those that are kept already left as they are.
 
     Args:
         folder: where they are kept; it is made.
-        parts: name -> its share of the progress, and what makes it, which is told whom to tell of its own progress. It
-            may rest on parts before it.
+        parts: name -> its share of the progress, and what makes it, which is told whom to tell of its own progress: a
+            function of a module, or a `functools.partial` of one. None rests on another.
         keep: writes a part to a file.
         on_step: told of the progress and of all of it.
+        engine: where parts are made.
 
     Yields:
-        The name of each part and its file.
+        The name of each part and its file: those that are kept, then the others as they are made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done, total = 0, sum(weight for weight, _ in parts.values())
-    for name, (weight, make) in parts.items():
-        path, before = folder / f"{name}.npz", done
-        if not path.exists():
-            keep(path, make(lambda i, _, before=before: on_step(before + i, total)))  # type: ignore[misc]
-        yield name, path
-        done += weight
-        on_step(done, total)
+    files = {name: folder / f"{name}.npz" for name in parts}
+    missing = {name: make for name, (_, make) in parts.items() if not files[name].exists()}
+    total = sum(weight for weight, _ in parts.values())
+    at = {name: 0 if name in missing else weight for name, (weight, _) in parts.items()}
+
+    def told(name: str, done: int, _: int) -> None:
+        at[name] = min(done, parts[name][0])
+        on_step(sum(at.values()), total)
+
+    yield from ((name, file) for name, file in files.items() if name not in missing)
+    if not missing:
+        on_step(total, total)
+    for name, made in engine.run(_make, missing, told):
+        keep(files[name], made)
+        told(name, parts[name][0], 0)
+        yield name, files[name]
+
+
+def untold(make: Callable[..., T], *arguments: object) -> Callable[[OnStep], T]:
+    """A part that says nothing of its progress."""
+    return partial(_untold, partial(make, *arguments))
+
+
+def _untold(make: Callable[[], T], _told: OnStep) -> T:
+    return make()
+
+
+def _make(make: Callable[[OnStep], T], told: OnStep) -> T:
+    return make(told)
 
 
 def markdown(path: Path) -> str:

@@ -7,15 +7,19 @@ lies there `table1.json`, `table1.md` and `table1.png`. A stopped run goes on, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from flashfm.adapt.fewshot import FlashRegressor
 from flashfm.baselines import PREDICTORS
 from flashfm.datasets.sources import load_measured
+from flashfm.engine.base import Engine
+from flashfm.engine.inline import INLINE
 from flashfm.errors import DataError, DataMissingError
 from flashfm.experiments import evaluation, results
 from flashfm.experiments.evaluation import Scores
@@ -23,6 +27,7 @@ from flashfm.experiments.ours import VARIANTS, Ours
 from flashfm.experiments.printed import FLASH, PRINTED, SIZELESS, TEST, TITLES, TRAIN, TRAINED
 from flashfm.experiments.results import Row
 from flashfm.experiments.table1_page import draw, markdown
+from flashfm.models.flash import FlashModel
 from flashfm.pretraining.paper import FlashMethod, PaperConfig, SizelessMethod
 from flashfm.pretraining.supervised import PretrainConfig
 from flashfm.tasks.config_search import Method, Observations
@@ -88,6 +93,7 @@ def run(
     models: Path,
     on_step: OnStep = lambda *_: None,
     only_assemble: bool = False,
+    engine: Engine = INLINE,
 ) -> Path:
     """Run what is missing below `folder`, then write the table of what lies there.
 
@@ -98,6 +104,7 @@ def run(
         models: where our pretrained models are kept, as `<data set>/<split>`.
         on_step: told of progress.
         only_assemble: train nothing.
+        engine: where methods are trained and judged.
 
     Returns:
         Path of `table1.json`.
@@ -105,7 +112,7 @@ def run(
     Raises:
         DataError: nothing lies below `folder`, a file there is damaged, or a result cannot be written.
     """
-    left_out = {} if only_assemble else _train(folder, config, models, on_step)
+    left_out = {} if only_assemble else _train(folder, config, models, on_step, engine)
     rows, more = assemble(folder, config.datasets)
     path = results_folder / "table1.json"
     quick = "quick: few training steps, 20 shot sets and one split, figures without weight; " if config.quick else ""
@@ -125,7 +132,30 @@ def run(
     return path
 
 
-def _train(folder: Path, config: Table1Config, models: Path, on_step: OnStep) -> dict[str, str]:
+Asked = tuple[Method, list[int], bool]
+"""A method, the numbers of shots, and whether the training error is wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Methods on one split of a data set: one, or all of ours, which share what is pretrained."""
+
+    dataset: str
+    number: int
+    """Of the split."""
+    asked: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a job gave."""
+
+    scores: list[tuple[str, int, dict[str, np.ndarray]]]
+    """Method, number of shots and errors."""
+    pretrained: FlashModel | None = None
+
+
+def _train(folder: Path, config: Table1Config, models: Path, on_step: OnStep, engine: Engine) -> dict[str, str]:
     """Split after split, so that what is stopped early holds all methods; returns why data sets were left out."""
     loaded: dict[str, Observations] = {}
     left_out: dict[str, str] = {}
@@ -134,27 +164,66 @@ def _train(folder: Path, config: Table1Config, models: Path, on_step: OnStep) ->
             loaded[name] = evaluation.load(name)
         except DataMissingError as error:
             left_out[name] = str(error)
-    jobs = [
-        (number, name, method, ks, with_training)
+    jobs = {
+        f"{name}, split {number}, {asked[0][0].name}": Job(name, number, asked)
         for number in range(config.splits)
         for name, data in loaded.items()
-        for method in config.methods(models / name)
-        for ks, with_training in shots_of(method, data)
-    ]
-    done, total = 0, sum(len(ks) for *_, ks, _ in jobs)
-    for number, name, method, ks, with_training in jobs:
-        evaluation.run(
-            method,
-            loaded[name],
-            evaluation.splits(loaded[name], number + 1),
-            folder / name / method.name,
-            shots=ks,
-            sets=config.sets,
-            training_error=with_training,
-        )
-        done += len(ks)
+        for asked in _grouped(config, data, models / name, number)
+    }
+    total = sum(len(ks) for job in jobs.values() for _, ks, _ in job.asked)
+    missing = {name: left for name, job in jobs.items() if (left := _missing(folder, job, config.sets)).asked}
+    done = total - sum(len(ks) for job in missing.values() for _, ks, _ in job.asked)
+    on_step(done, total)
+    for name, found in engine.run(partial(_work, loaded, config.sets), missing):
+        job = missing[name]
+        if found.pretrained is not None:
+            FlashRegressor(found.pretrained).save_pretrained(models / job.dataset / f"{job.number:02d}")
+        for method, k, errors in found.scores:
+            evaluation.keep(folder / job.dataset / method, job.number, k, errors)
+        done += len(found.scores)
         on_step(done, total)
     return left_out
+
+
+def _grouped(config: Table1Config, data: Observations, models: Path, number: int) -> list[tuple[Asked, ...]]:
+    """Each method by itself, and ours together, with what is kept of them."""
+    kept = models / f"{number:02d}"
+    model = FlashRegressor.from_pretrained(kept).model if (kept / "config.json").exists() else None
+    grouped: list[tuple[Asked, ...]] = []
+    ours: list[Asked] = []
+    for method in config.methods(models):
+        shots = shots_of(method, data)
+        if isinstance(method, Ours):
+            ours += [(replace(method, store=None, given=model), *of) for of in shots]
+        else:
+            grouped.append(tuple((method, *of) for of in shots))
+    return [*grouped, tuple(ours)]
+
+
+def _missing(folder: Path, job: Job, sets: int) -> Job:
+    """A job without what is there."""
+    left: list[Asked] = []
+    for method, shots, with_training in job.asked:
+        where = folder / job.dataset / method.name
+        missing = evaluation.missing_of(where, job.number, shots, sets=sets, training_error=with_training)
+        left += [(method, missing, with_training)] if missing else []
+    return replace(job, asked=tuple(left))
+
+
+def _work(loaded: dict[str, Observations], sets: int, job: Job, _told: OnStep) -> Found:
+    """One job, without files."""
+    data = loaded[job.dataset]
+    split = evaluation.splits(data, job.number + 1)[job.number]
+    found = Found([])
+    for method, shots, with_training in job.asked:
+        if isinstance(method, Ours) and method.given is None:
+            model = found.pretrained or method.model(data.of_apps(split.train), job.number)
+            found, method = replace(found, pretrained=model), replace(method, given=model)
+        for k, errors in evaluation.judged(
+            method, data, split, job.number, shots, sets=sets, training_error=with_training
+        ):
+            found.scores.append((method.name, k, errors))
+    return found
 
 
 def shots_of(method: Method, data: Observations) -> list[tuple[list[int], bool]]:
