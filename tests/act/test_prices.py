@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashfm.act import LambdaPrice, Price, PriceTable, ResourcePrice, load_prices
+from flashfm.act.prices import configuration_keys
 from flashfm.errors import DataError, DataFormatError, ModelError
 
 
@@ -148,3 +149,14 @@ def test_prices_that_are_not_there(tmp_path: Path) -> None:
     for name in ("a.csv", "a.json", "a.parquet"):
         with pytest.raises(DataError, match=r"no such file|No such file"):
             load_prices(str(tmp_path / name))
+
+
+def test_cells_are_read_once_for_each_different_value() -> None:
+    frame = pd.DataFrame({"memory_mb": [512, "512", 1024.0, None, 512]}, dtype=object)
+    keys = configuration_keys(frame)
+    assert keys == [(512.0,), (512.0,), (1024.0,), (None,), (512.0,)]
+    runtime = np.full(4, 100.0)
+    one = LambdaPrice().per_run(pd.DataFrame({"memory_mb": [512, 1024, 512, 128]}), runtime)
+    assert one[0] == one[2] != one[1]
+    with pytest.raises(ModelError, match=r"row 4, column 'memory_mb'.*an empty cell"):
+        LambdaPrice().per_run(frame, np.full(5, 1.0))

@@ -108,6 +108,23 @@ def test_the_covariance_has_the_posterior_variance_without_noise(
     assert np.linalg.eigvalsh(covariance).min() > -1e-9
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 20), st.integers(0, 1000))
+def test_distances_are_the_differences_weighed_and_summed(
+    process: LocalProcess, unseen: Observations, k: int, tasks: int, seed: int
+) -> None:
+    shots = shots_of(unseen, k, tasks=tasks, seed=seed)
+    metrics = np.where(np.random.default_rng(seed).random(shots.metrics.shape) < 0.3, np.nan, shots.metrics)
+    shots = Shots(shots.config % 3 if k == 1 else shots.config, shots.log_runtime, metrics)
+    parameters = local._at(process.likeness, k)
+    order, group = process._alike(shots)
+    found = process._distances(shots, group, parameters)
+    expected = process._differences(shots) @ parameters["weight"].exp()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert sorted(order.tolist()) == list(range(tasks))
+    assert (np.diff(group[order]) >= 0).all()
+
+
 def test_without_shots_it_is_the_shared_process(process: LocalProcess) -> None:
     none = Shots(np.empty((2, 0), dtype=np.int64), np.empty((2, 0)), np.empty((2, 0, 2)))
     mean, variance = process.gp.posterior(none.config, none.log_runtime)

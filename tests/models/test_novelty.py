@@ -87,6 +87,22 @@ def test_distances_come_in_a_batch_as_one_by_one() -> None:
     np.testing.assert_array_equal(p_values(model, fresh, 1), [p_values(model, fresh[[i]], 1)[0] for i in range(20)])
 
 
+@pytest.mark.parametrize("references", [3, 30, 33, 300, 3000])
+def test_distances_are_those_to_each_reference_in_turn(references: int) -> None:
+    model, fresh = fitted(references=references, held=50), embeddings(np.random.default_rng(4), 70)
+    plain = [np.sort(np.linalg.norm((model.reference - one) @ model.whiten, axis=1))[:5].mean() for one in fresh]
+    np.testing.assert_allclose(model.distance(fresh), plain, rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 12), st.integers(1, 5), st.integers(0, 1000))
+def test_the_least_are_found_by_blocks(tasks: int, blocks: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 50, (tasks, blocks * novelty.BLOCK)).astype(np.float64)
+    found = np.sort(novelty._least(values, n), axis=1)
+    np.testing.assert_array_equal(found, np.sort(values, axis=1)[:, :n])
+
+
 def test_the_nearest_pairs_come_in_order_and_once_each() -> None:
     model = fitted()
     for n in (1, 5, 100):

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from flashfm.act.prices import Price
 from flashfm.errors import ModelError
 from flashfm.records import Outcome
 
@@ -80,10 +79,7 @@ class Candidates:
         wrong = np.flatnonzero(~sound & ~self.failed)
         if wrong.size:
             i = int(wrong[0])
-            raise ModelError(
-                f"row {i + 1}: expected 0 < lower_ms <= runtime_ms <= upper_ms in milliseconds,"
-                f" got {lower[i]:g}, {expected[i]:g}, {upper[i]:g}"
-            )
+            raise ModelError(unsound(i, lower[i], expected[i], upper[i]))
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, config_columns: Sequence[str]) -> Candidates:
@@ -116,6 +112,14 @@ class Candidates:
     def config(self, i: int) -> Config:
         """The configuration of row `i` in plain values."""
         return plain_config(self.configurations.iloc[i].to_dict())
+
+
+def unsound(row: int, lower_ms: float, runtime_ms: float, upper_ms: float) -> str:
+    """What is wrong with run times that are not in order, or that no number can hold."""
+    return (
+        f"row {row + 1}: expected 0 < lower_ms <= runtime_ms <= upper_ms in milliseconds,"
+        f" got {lower_ms:g}, {runtime_ms:g}, {upper_ms:g}"
+    )
 
 
 @dataclass(frozen=True)
@@ -228,18 +232,6 @@ class Weighed:
     cost: Float[np.ndarray, "config 3"] | None
     """USD for a million runs; None without prices."""
     objective: str
-
-    @classmethod
-    def of(
-        cls, prediction: Candidates, rows: Int[np.ndarray, " config"], price: Price | None, objective: str
-    ) -> Weighed:
-        """Some rows of a prediction, at a price; cost rises with run time, so its ends are those of the run time."""
-        runtime = np.stack([prediction.runtime_ms, prediction.lower_ms, prediction.upper_ms], axis=1)[rows]
-        cost = None
-        if price is not None:
-            configurations = prediction.configurations.iloc[rows].reset_index(drop=True)
-            cost = np.stack([RUNS * price.per_run(configurations, runtime[:, j]) for j in range(3)], axis=1)
-        return cls(prediction, rows, runtime, cost, objective)
 
     @property
     def goal(self) -> Float[np.ndarray, "config 3"]:

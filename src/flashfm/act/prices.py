@@ -270,7 +270,14 @@ def configuration_keys(configurations: pd.DataFrame) -> list[Key]:
 
 
 def _keys(frame: pd.DataFrame, columns: Sequence[str]) -> list[Key]:
-    return list(zip(*([_cell(value) for value in frame[name].tolist()] for name in columns), strict=True))
+    found = [_cells(frame[name]) for name in columns]
+    return list(zip(*([cells[i] for i in number] for cells, number in found), strict=True))
+
+
+def _cells(column: pd.Series) -> tuple[list[object], list[int]]:
+    """The different cells of a column, and which of them each row has: many rows have few configurations."""
+    number, different = pd.factorize(column.astype(object), use_na_sentinel=True)
+    return [*map(_cell, different.tolist()), None], number.tolist()
 
 
 def _cell(value: object) -> object:
@@ -309,12 +316,13 @@ def _numbers(configurations: pd.DataFrame, column: str, name: str) -> Float[np.n
     if column not in configurations:
         got = ", ".join(map(str, configurations.columns))
         raise ModelError(f"prices {name}: need the configuration column {column!r}, got {got}; give a price table")
-    cells = [_cell(value) for value in configurations[column].tolist()]
-    wrong = next((i for i, cell in enumerate(cells) if not isinstance(cell, float) or cell <= 0), None)
+    cells, number = _cells(configurations[column])
+    sound = [isinstance(cell, float) and cell > 0 for cell in cells]
+    wrong = next((i for i, one in enumerate(number) if not sound[one]), None)
     if wrong is not None:
         got = _shown(configurations[column].iloc[wrong])
         raise ModelError(f"prices {name}: row {wrong + 1}, column {column!r}: expected a number above 0, got {got}")
-    return np.array(cells, dtype=np.float64)
+    return np.array([*cells[:-1], np.nan], dtype=np.float64)[number]
 
 
 def _say(columns: Sequence[str], key: Key) -> str:

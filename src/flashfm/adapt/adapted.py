@@ -21,6 +21,7 @@ from flashfm.act import recommend as decide
 from flashfm.act.decisions import Config, plain_config
 from flashfm.act.words import label
 from flashfm.adapt.design import expected_improvement, most_informative
+from flashfm.adapt.many import offered
 from flashfm.adapt.shots import PairShots
 from flashfm.errors import ModelError
 from flashfm.models.flash import FlashModel, Forecast
@@ -178,7 +179,7 @@ class AdaptedRegressor:
         apart = failed.drop(columns="outcome") if len(failed) else failed
         apart = apart[[key not in known for key in bad_keys]] if len(failed) else apart
         if len(apart):
-            table = pd.concat([table, self.predict(apart)], ignore_index=True)
+            table = pd.concat([table, self.predict(apart.drop_duplicates())], ignore_index=True)
             keys = space.keys(table)
         bad = dict(zip(bad_keys, failed["outcome"], strict=True)) if len(failed) else {}
         table["measured"] = [key in shot_keys for key in keys]
@@ -271,14 +272,9 @@ class AdaptedRegressor:
 
 def candidates(model: FlashModel, shots: Shots) -> Int[np.ndarray, " config"]:
     """Configurations that some pretraining pair was observed in together with those of one task's shots, and these."""
-    config = shots.config[0]
-    if not config.size:
+    if not shots.count:
         return np.arange(len(model.grid))
-    known = model.together[config].all(axis=0)
-    if not known.any():
-        known = model.together[config].any(axis=0)
-    known[config] = True
-    return np.flatnonzero(known)
+    return np.flatnonzero(offered(model, shots, len(model.grid))[0])
 
 
 def _percent(nats: float) -> str:

@@ -15,9 +15,10 @@ import pandas as pd
 
 from flashfm.act.decisions import Config, plain_config
 from flashfm.act.recommend import ENOUGH_SHOTS
-from flashfm.adapt.adapted import AdaptedRegressor, candidates
+from flashfm.adapt.adapted import AdaptedRegressor
 from flashfm.adapt.design import designed_shots
 from flashfm.adapt.finetune import fine_tune as tune
+from flashfm.adapt.many import offered
 from flashfm.adapt.shots import read_many, read_shots
 from flashfm.artifact import checkpoint, registry
 from flashfm.errors import ShotsError
@@ -138,8 +139,10 @@ class FlashRegressor:
             tasks = [i for i, (_, one) in enumerate(read) if one.count == k]
             batch = Shots(*(np.concatenate([getattr(read[i][1], name) for i in tasks]) for name in BATCHED))
             forecast = model.forecast(batch)
+            grid = len(self._model.grid)
+            known = offered(model, batch, grid) if k else np.ones((len(tasks), grid), dtype=np.bool_)
             for row, i in enumerate(tasks):
-                places = asked if queries is not None else candidates(model, read[i][1])
+                places = asked if queries is not None else np.flatnonzero(known[row])
                 columns["task"].append(np.full(places.size, i))
                 columns["place"].append(places)
                 for name in ("point", "lower", "upper"):

@@ -1,21 +1,26 @@
-"""Light fine-tuning: gradient steps on the head for one pair, kept only where its own shots are told no worse.
+"""Light fine-tuning: gradient steps on the head for a pair, kept only where its own shots are told no worse.
 
-Enters: a model and the shots of one pair. Leaves: a new model that differs in the head's weights, or the same model.
+Enters: a model and the shots of one pair, or of many with the same number of shots. Leaves: a new model that differs in
+the head's weights, or the same model. Pairs are tuned together and do not touch: each has a head of its own.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from flashfm.models import flash
-from flashfm.models.flash import FlashModel
+from flashfm.models.flash import FlashModel, FlashNet
 from flashfm.tasks.config_search import Shots
+
+AT_ONCE = 64
+"""Pairs that are tuned together: their weights and moments stay near the processor."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,29 @@ class FineTuneConfig:
     """Weight of how much worse the shots are told from all of them than before."""
 
 
+class EachLinear(nn.Module):
+    """A linear layer of some networks that has moved in its own way for each task; at first it has not."""
+
+    def __init__(self, layers: Sequence[nn.Linear], tasks: int) -> None:
+        """Take one layer of each network, for so many tasks; the networks of a task follow each other."""
+        super().__init__()
+        self.start_weight = torch.stack([layer.weight.detach().T for layer in layers])
+        self.start_bias = torch.stack([layer.bias.detach()[None] for layer in layers])
+        self.weight = nn.Parameter(torch.zeros(tasks * len(layers), *self.start_weight.shape[1:]))
+        self.bias = nn.Parameter(torch.zeros(tasks * len(layers), *self.start_bias.shape[1:]))
+
+    def forward(self, inputs: Float[Tensor, "own query into"]) -> Float[Tensor, "own query out"]:
+        """Each task's and network's inputs through their own weights."""
+        bias, weight = self.whole()
+        return torch.baddbmm(bias, inputs, weight)
+
+    def whole(self) -> tuple[Float[Tensor, "own 1 out"], Float[Tensor, "own into out"]]:
+        """Biases and weights as they are."""
+        networks = len(self.start_weight)
+        bias, weight = (part.view(-1, networks, *part.shape[1:]) for part in (self.bias, self.weight))
+        return (bias + self.start_bias).flatten(0, 1), (weight + self.start_weight).flatten(0, 1)
+
+
 def fine_tune(model: FlashModel, shots: Shots, config: FineTuneConfig | None = None) -> FlashModel:
     """Move the head towards the shots of one pair.
 
@@ -43,68 +71,138 @@ def fine_tune(model: FlashModel, shots: Shots, config: FineTuneConfig | None = N
         shots: of one task, K >= 1.
         config: settings.
     """
+    tuned, better = fine_tune_each(model, shots, config)
+    if not better.any():
+        return model
+    nets = copy.deepcopy(model.nets)
+    for net, of_task in zip(nets, tuned.nets, strict=True):
+        for layer, each in zip(net.head, of_task.head, strict=True):
+            if isinstance(layer, nn.Linear) and isinstance(each, EachLinear):
+                bias, weight = each.whole()
+                layer.weight.data = weight.data[0].T.contiguous()
+                layer.bias.data = bias.data[0, 0].clone()
+    return replace(model, nets=nets)
+
+
+def fine_tune_each(
+    model: FlashModel, shots: Shots, config: FineTuneConfig | None = None
+) -> tuple[FlashModel, Bool[np.ndarray, " task"]]:
+    """As `fine_tune`, for many pairs.
+
+    Args:
+        model: pretrained; it is not changed.
+        shots: of any number of tasks, K >= 1.
+        config: settings.
+
+    Returns:
+        A model that answers for these tasks alone, in this order, each with its own head; and whose heads have moved.
+    """
     config = config or FineTuneConfig()
     mix = model.calibration.of("mix", shots.count)
-    if not model.nets or shots.count == 0 or mix == 0:
-        return model
-    parts = _parts(model, model.in_order(shots))
-    nets = copy.deepcopy(model.nets)
-    weights = [weight for net in nets for weight in net.head.parameters()]
-    start = [weight.detach().clone() for weight in weights]
-    optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
-    with torch.no_grad():
-        first, best = map(float, _errors(nets, parts))
-    kept = None
-    for _ in range(config.steps):
-        optimiser.zero_grad()
-        own, loss = _errors(nets, parts)
-        moved = torch.stack([(a - b).pow(2).sum() for a, b in zip(weights, start, strict=True)]).sum()
-        (loss + config.anchor * moved + config.no_worse * torch.relu(own - first)).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        with torch.no_grad():
-            now, both = map(float, _errors(nets, parts))
-        if now <= first and both < best:
-            best, kept = both, copy.deepcopy(nets)
-    return model if kept is None else replace(model, nets=kept)
+    if not model.nets or shots.count == 0 or mix == 0 or not len(shots):
+        return model, np.zeros(len(shots), dtype=np.bool_)
+    ordered = model.in_order(shots)
+    nets = tuple(_with_heads(net, len(shots)) for net in model.nets)
+    better = np.zeros(len(shots), dtype=np.bool_)
+    for start in range(0, len(shots), AT_ONCE):
+        chosen = slice(start, start + AT_ONCE)
+        part = ordered.part(chosen)
+        heads = _heads([net.head for net in model.nets], len(part))
+        better[chosen] = _move(heads, _asked(model, part), config).numpy()
+        for i, net in enumerate(nets):
+            for whole, own in zip(net.head.parameters(), heads.parameters(), strict=True):
+                whole.data[chosen] = own.data[i :: len(nets)]
+    return replace(model, nets=nets), better
+
+
+def _heads(heads: Sequence[nn.Sequential], tasks: int) -> nn.Sequential:
+    """The heads of networks of one shape, once for each task."""
+    layers = []
+    for alike in zip(*heads, strict=True):
+        linear = [layer for layer in alike if isinstance(layer, nn.Linear)]
+        layers.append(EachLinear(linear, tasks) if linear else alike[0])
+    return nn.Sequential(*layers)
+
+
+def _with_heads(net: FlashNet, tasks: int) -> FlashNet:
+    """The same network with a head for each task."""
+    other = copy.copy(net)
+    other._modules = dict(net._modules)
+    other.head = _heads([net.head], tasks)
+    return other
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """Some shots, and what is asked from them: the shots' own configurations or those of the others."""
+class _Asked:
+    """What is asked of the heads: each shot told from all of them, and with two or more from the others."""
 
-    tokens: Float[Tensor, "one shot token"]
-    queries: Float[Tensor, "one query feature"]
-    base: Float[Tensor, "one query"]
+    inputs: Float[Tensor, "own query feature"]
+    """For each task and network; the first K queries are those told from all shots."""
+    base: Float[Tensor, "task query"]
     """The point without the head, in log ms."""
-    observed: Float[Tensor, "one query"]
-    mix: float
+    mix: Float[Tensor, " query"]
+    observed: Float[Tensor, "task query"]
+    count: int
+    """K."""
+
+    def errors(self, heads: nn.Sequential) -> tuple[Float[Tensor, " task"], Float[Tensor, " task"]]:
+        """Mean absolute percentage error of the shots told from all of them, and over all ways of telling."""
+        tasks, queries = self.base.shape
+        output = heads(self.inputs)[..., 0].reshape(tasks, -1, queries).mean(dim=1)
+        errors = (torch.exp(self.base + self.mix * output - self.observed) - 1).abs()
+        own, others = errors[:, : self.count].mean(dim=1), errors[:, self.count :]
+        return own, (own + others.sum(dim=1)) / (1 + others.shape[1])
 
 
-def _parts(model: FlashModel, shots: Shots) -> list[_Part]:
+def _asked(model: FlashModel, shots: Shots) -> _Asked:
     """All shots asked for themselves first, then each left out in turn."""
     k = shots.count
     chosen = [(np.arange(k), np.arange(k))]
     if k > 1:
         chosen += [(np.delete(np.arange(k), j), np.array([j])) for j in range(k)]
-    found = []
+    columns: list[list[Tensor]] = [[], [], [], []]
     for given, asked in chosen:
         some = Shots(shots.config[:, given], shots.log_runtime[:, given], shots.metrics[:, given])
         posterior = model.prior.posterior(some)
         base = posterior.mean - model.calibration.of("shift", some.count) * posterior.variance
-        read = flash.queries(model.features, some, posterior)
-        places = shots.config[0, asked]
-        arrays = (model.tokens(some), read[:, places], base[:, places], shots.log_runtime[:, asked])
-        tokens, queries, start, observed = (torch.from_numpy(array.astype(np.float32)) for array in arrays)
-        found.append(_Part(tokens, queries, start, observed, model.calibration.of("mix", some.count)))
-    return found
+        places = shots.config[:, asked]
+        read = np.take_along_axis(flash.queries(model.features, some, posterior), places[..., None], axis=1)
+        mix = np.full(len(asked), model.calibration.of("mix", some.count))
+        arrays = (read, np.take_along_axis(base, places, axis=1), mix, shots.log_runtime[:, asked])
+        tensors = [torch.from_numpy(array.astype(np.float32)) for array in arrays]
+        with torch.no_grad():
+            tokens = torch.from_numpy(model.tokens(some).astype(np.float32))
+            seen = torch.ones(tokens.shape[:2], dtype=torch.bool)
+            told = torch.stack([net.meta(tokens, seen) * net.config.use_embedding for net in model.nets], dim=1)
+        parts = [part[:, :, None] if part is told else part[:, None] for part in (tensors[0], told)]
+        spread = (len(shots), len(model.nets), len(asked), -1)
+        tensors[0] = torch.cat([part.expand(*spread) for part in parts], dim=-1).flatten(0, 1)
+        for column, tensor in zip(columns, tensors, strict=True):
+            column.append(tensor)
+    base_, mix_, observed = (torch.cat(column, dim=-1) for column in columns[1:])
+    return _Asked(torch.cat(columns[0], dim=1), base_, mix_, observed, k)
 
 
-def _errors(nets: tuple[flash.FlashNet, ...], parts: list[_Part]) -> tuple[Tensor, Tensor]:
-    """Mean absolute percentage error of the shots told from all of them, and over all parts."""
-    errors = []
-    for part in parts:
-        seen = torch.ones(part.tokens.shape[:2], dtype=torch.bool)
-        output = torch.stack([net(part.tokens, seen, part.queries)[0] for net in nets]).mean(dim=0)
-        point = part.base + part.mix * output[..., 0]
-        errors.append((torch.exp(point - part.observed) - 1).abs().mean())
-    return errors[0], torch.stack(errors).mean()
+def _move(heads: nn.Sequential, asked: _Asked, config: FineTuneConfig) -> Bool[Tensor, " task"]:
+    """Leave the heads at the step that is kept for each task, and say for which tasks that is not the start."""
+    moves = list(heads.parameters())
+    kept = [torch.zeros_like(move) for move in moves]
+    # the squared distance to the start has a gradient of twice the move, which is what a decay of weights adds
+    optimiser = torch.optim.Adam(moves, lr=config.learning_rate, weight_decay=2 * config.anchor, fused=True)
+    first, best = (error.detach() for error in asked.errors(heads))
+    moved = torch.zeros_like(first, dtype=torch.bool)
+    for step in range(config.steps + 1):
+        own, both = asked.errors(heads)
+        better = (own.detach() <= first) & (both.detach() < best)
+        best, moved = torch.where(better, both.detach(), best), moved | better
+        of_head = better.repeat_interleave(len(moves[0]) // len(better))[:, None, None]
+        for keep, move in zip(kept, moves, strict=True):
+            torch.where(of_head, move.detach(), keep, out=keep)
+        if step == config.steps:
+            break
+        optimiser.zero_grad()
+        (both + config.no_worse * torch.relu(own - first)).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    for keep, move in zip(kept, moves, strict=True):
+        move.data = keep
+    return moved

@@ -193,19 +193,28 @@ class FlashModel:
         """
         assert self.novelty is not None
         k = shots.count
-        distance = self.novelty.distance(embedding)
-        p_value = self.novelty.p_value(distance, k)
-        if self.environment is not None:
-            values = environment_values(shots.metrics, shots.log_runtime, self.metric_names)
-            other = self.environment.p_value(self.environment.distance(shots.config, values), k)
-            p_value = np.minimum(np.minimum(p_value / (1 - ENVIRONMENT), other / ENVIRONMENT), 1.0)
-        if self.bare is None:
-            return p_value, distance
-        complete = self.complete(shots)
-        if complete.all():
-            return p_value, distance
-        apart = self.bare.distance(self.embed(replace(shots, metrics=np.full_like(shots.metrics, np.nan))))
-        return np.where(complete, p_value, self.bare.p_value(apart, k)), np.where(complete, distance, apart)
+        p_value, distance = np.empty(len(shots)), np.empty(len(shots))
+        complete = np.ones(len(shots), dtype=np.bool_) if self.bare is None else self.complete(shots)
+        some = np.flatnonzero(complete)
+        if some.size:
+            told = Shots(shots.config[some], shots.log_runtime[some], shots.metrics[some])
+            distance[some] = self.novelty.distance(embedding[some])
+            p_value[some] = self.novelty.p_value(distance[some], k)
+            if self.environment is not None:
+                values = environment_values(told.metrics, told.log_runtime, self.metric_names)
+                other = self.environment.p_value(self.environment.distance(told.config, values), k)
+                p_value[some] = np.minimum(np.minimum(p_value[some] / (1 - ENVIRONMENT), other / ENVIRONMENT), 1.0)
+        rest = np.flatnonzero(~complete)
+        if self.bare is not None and rest.size:
+            bare = embedding[rest]
+            partly = ~np.isnan(shots.metrics[rest]).all(axis=(1, 2))
+            if partly.any():
+                at = rest[partly]
+                metrics = np.full_like(shots.metrics[at], np.nan)
+                bare[partly] = self.embed(Shots(shots.config[at], shots.log_runtime[at], metrics))
+            distance[rest] = self.bare.distance(bare)
+            p_value[rest] = self.bare.p_value(distance[rest], k)
+        return p_value, distance
 
     def complete(self, shots: Shots) -> Bool[np.ndarray, " task"]:
         """Whether shots have enough of their metrics to be compared with pretraining pairs that have them."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from flashfm.errors import ModelError
@@ -117,14 +117,17 @@ class LocalProcess:
         if shots.count == 0:
             mean, variance = self.gp.posterior(shots.config, shots.log_runtime)
             return Posterior(mean, variance, mean)
-        parts = []
         parameters = _at(self.likeness, shots.count)
+        found = Posterior(*(np.empty((len(shots), len(self.gp.mean))) for _ in Posterior._fields))
+        order, group = self._alike(shots)
         with torch.inference_mode():
             for start in range(0, len(shots), AT_ONCE):
-                part = shots.part(slice(start, start + AT_ONCE))
-                found = self._condition(part, self._differences(part), parameters)
-                parts.append([tensor.numpy() for tensor in found])
-        return Posterior(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+                chosen = order[start : start + AT_ONCE]
+                part = Shots(shots.config[chosen], shots.log_runtime[chosen], shots.metrics[chosen])
+                told = self._condition(part, self._distances(part, group[chosen], parameters), parameters)
+                for column, tensor in zip(found, told, strict=True):
+                    column[chosen] = tensor.numpy()
+        return found
 
     def covariance(self, shots: Shots) -> Float[np.ndarray, "config config"]:
         """Posterior covariance over the grid after the shots of one task, without noise."""
@@ -132,7 +135,8 @@ class LocalProcess:
             return self.gp.covariance
         with torch.inference_mode():
             parameters = _at(self.likeness, shots.count)
-            weight = self._weights(self._differences(shots), parameters)[0].numpy()
+            distance = self._distances(shots, np.zeros(1, dtype=np.int64), parameters)
+            weight = self._weights(distance, parameters)[0].numpy()
         names = ("own", "own_covariance", "scale", "broad", "noise")
         own, own_covariance, scale, broad, noise = (float(parameters[name].exp()) for name in names)
         mean = (own * self.gp.mean + weight @ self.gp.profiles) / (own + weight.sum())
@@ -163,9 +167,15 @@ class LocalProcess:
 
     @cached_property
     def _by_config(self) -> tuple[Float[Tensor, "config pair value"], Float[Tensor, "config pair value"]]:
-        """Values and which are known, in single precision: most of the time goes here, and it needs no more."""
-        arrays = (np.ascontiguousarray(part.swapaxes(0, 1), dtype=np.float32) for part in (self.values, self.known))
+        """Values and which are known, in single precision: learning spends its time here, and needs no more."""
+        arrays = (np.ascontiguousarray(part, dtype=np.float32) for part in self._of_config)
         values, known = (torch.from_numpy(array) for array in arrays)
+        return values, known
+
+    @cached_property
+    def _of_config(self) -> tuple[Float[np.ndarray, "config pair value"], Float[np.ndarray, "config pair value"]]:
+        """Values and which are known, one block of memory for each configuration."""
+        values, known = (np.ascontiguousarray(part.swapaxes(0, 1)) for part in (self.values, self.known))
         return values, known
 
     def _differences(self, shots: Shots) -> Float[Tensor, "task pair kind"]:
@@ -184,17 +194,62 @@ class LocalProcess:
         apart = (squares.sum(dim=1) / both.sum(dim=1).clamp_(min=1)).double()
         return torch.cat([own, apart], dim=-1)
 
-    def _weights(
-        self, differences: Float[Tensor, "task pair kind"], parameters: dict[str, Tensor]
+    def _alike(self, shots: Shots) -> tuple[Int[np.ndarray, " task"], Int[np.ndarray, " task"]]:
+        """An order that has tasks with the same configurations and known values together, and their group's number."""
+        _, known = np.split(self.scaler.transform(shots.metrics, shots.log_runtime), 2, axis=-1)
+        bits = np.packbits(known.reshape(len(shots), -1) > 0, axis=1)
+        places = np.ascontiguousarray(shots.config).view(np.uint8)
+        keys = np.ascontiguousarray(np.concatenate([places, bits], axis=1))
+        _, group = np.unique(keys.view(f"V{keys.shape[1]}")[:, 0], return_inverse=True)
+        return np.argsort(group, kind="stable"), group
+
+    def _distances(
+        self, shots: Shots, group: Int[np.ndarray, " task"], parameters: dict[str, Tensor]
     ) -> Float[Tensor, "task pair"]:
-        distance = differences @ parameters["weight"].exp()
+        """`_differences` weighed and summed up, by one product for all tasks of a group and without any of them."""
+        values, known = np.split(self.scaler.transform(shots.metrics, shots.log_runtime), 2, axis=-1)
+        theirs, seen = self._of_config
+        profiles, weight = self.gp.profiles, np.exp(parameters["weight"].numpy())
+        (level, shape, unseen), of_values = weight[:OWN_KINDS], weight[OWN_KINDS:]
+        found = np.empty((len(shots), len(profiles)))
+        for one in np.unique(group):
+            tasks = np.flatnonzero(group == one)
+            at, k = shots.config[tasks[0]], shots.count
+            both = seen[at] * known[tasks[0], :, None]
+            both *= of_values / np.maximum(both.sum(axis=0), 1)
+            cross = both * theirs[at]
+            own = profiles[:, at]
+            mean = own.mean(axis=1)
+            off = own - mean[:, None]
+            fixed = (cross * theirs[at]).sum(axis=(0, 2)) + shape * (off**2).mean(axis=1)
+            fixed += unseen * (1 - self.observed[:, at].mean(axis=1))
+            log_runtime = shots.log_runtime[tasks]
+            middle = log_runtime.mean(axis=1, keepdims=True)
+            apart = log_runtime - middle
+            given = values[tasks].reshape(len(tasks), -1)
+            read = np.concatenate([given, given**2, apart], axis=1)
+            width, pairs = given.shape[1], len(profiles)
+            sides = [(-2 * part).transpose(0, 2, 1).reshape(width, pairs) for part in (cross, -0.5 * both)]
+            total = read @ np.concatenate([*sides, (-2 * shape / k) * off.T])
+            total += fixed
+            total += shape * (apart**2).mean(axis=1, keepdims=True)
+            gap = middle - mean
+            gap *= gap
+            gap *= level
+            total += gap
+            found[tasks] = np.maximum(total, 0.0, out=total)
+        return torch.from_numpy(found)
+
+    def _weights(
+        self, distance: Float[Tensor, "task pair"], parameters: dict[str, Tensor]
+    ) -> Float[Tensor, "task pair"]:
         last = min(NEIGHBOURS, distance.shape[1])
-        bandwidth = distance.kthvalue(last, dim=1, keepdim=True).values + 1e-9
+        bandwidth = distance.topk(last, dim=1, largest=False).values[:, -1:] + 1e-9
         score = -0.5 * distance / (bandwidth * parameters["fade"].exp() ** 2)
         return torch.exp(score - score.amax(dim=1, keepdim=True))
 
     def _condition(
-        self, shots: Shots, differences: Float[Tensor, "task pair kind"], parameters: dict[str, Tensor]
+        self, shots: Shots, distance: Float[Tensor, "task pair"], parameters: dict[str, Tensor]
     ) -> tuple[Float[Tensor, "task config"], Float[Tensor, "task config"], Float[Tensor, "task config"]]:
         """Re-estimate mean and covariance with the weights, then condition on the shots; see `Posterior`."""
         gp, config = self.gp, torch.from_numpy(shots.config)
@@ -203,7 +258,7 @@ class LocalProcess:
         own, own_covariance, scale, broad, noise = (parameters[name].exp() for name in names)
         profiles, residual = torch.from_numpy(gp.profiles), torch.from_numpy(gp.residual)
         shared = own_covariance * scale * torch.from_numpy(gp.covariance)
-        weight = self._weights(differences, parameters)
+        weight = self._weights(distance, parameters)
         total = weight.sum(dim=1)
         of_pattern = weight @ torch.nn.functional.one_hot(torch.from_numpy(gp.pattern), len(gp.residual)).double()
         mean = (own * torch.from_numpy(gp.mean) + weight @ profiles) / (own + total)[:, None]
@@ -258,7 +313,7 @@ def _learn_one(
         optimiser.zero_grad()
         total = torch.zeros((), dtype=torch.float64)
         for process, shots, differences, observed in prepared:
-            mean, variance, _ = process._condition(shots, differences, parameters)
+            mean, variance, _ = process._condition(shots, differences @ parameters["weight"].exp(), parameters)
             known = ~torch.isnan(observed)
             off = mean - observed.nan_to_num()
             percentage = (torch.exp((off - shift * variance).clamp(max=3.0)) - 1).abs()

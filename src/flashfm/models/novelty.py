@@ -29,6 +29,12 @@ FLOOR = 0.01
 """Least variance of a direction, as a share of the mean: a unit that no pretraining pair wakes tells a foreign one."""
 LEVEL = 0.05
 """p-value below which a pair is called novel."""
+AT_ONCE = 64
+"""Tasks that are compared with all references at a time: their distances stay in the processor's cache."""
+BLOCK = 32
+"""Distances of which only the least is looked at first."""
+FAR = 1e150
+"""Stands for a reference that only fills a block; its square is still a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,15 @@ class NoveltyModel:
 
     def distance(self, embedding: Float[np.ndarray, "task embed"]) -> Float[np.ndarray, " task"]:
         """Mean distance to the `NEIGHBOURS` nearest references."""
-        return _nearest(self._between(embedding))
+        a = embedding @ self.whiten
+        read, squared = np.concatenate([a, np.ones((len(a), 1))], axis=1), (a**2).sum(axis=1)
+        side, near = self._side, min(NEIGHBOURS, len(self.reference))
+        found = np.empty(len(a))
+        for start in range(0, len(a), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            squares = _least(read[part] @ side, near) + squared[part, None]
+            found[part] = np.sqrt(np.maximum(squares, 0.0)).mean(axis=1)
+        return found
 
     def p_value(self, distance: Float[np.ndarray, " task"], k: int) -> Float[np.ndarray, " task"]:
         """Share of pairs like those of pretraining that lie at least as far out, with K shots; in (0, 1]."""
@@ -72,6 +86,15 @@ class NoveltyModel:
         whitened = self.reference @ self.whiten
         return whitened, (whitened**2).sum(axis=1)
 
+    @cached_property
+    def _side(self) -> Float[np.ndarray, "embed_and_one padded"]:
+        """What whitened embeddings are multiplied with for squared distances, without their own squared lengths."""
+        whitened, squared = self._whitened
+        side = np.zeros((whitened.shape[1] + 1, _whole(len(whitened))))
+        side[-1] = FAR**2
+        side[:, : len(whitened)] = np.concatenate([-2 * whitened.T, squared[None]])
+        return side
+
 
 @dataclass(frozen=True, eq=False)
 class EnvironmentModel:
@@ -91,8 +114,21 @@ class EnvironmentModel:
         """Mean over the shots of the log distance to the nearest references; a missing value counts as typical."""
         scale = self.scale[config]
         off = np.where(scale > 0, (values - self.mean[config]) / np.where(scale > 0, scale, 1.0), np.nan)
-        apart = np.stack([_near(off[:, j], self.reference[config[:, j]]) for j in range(config.shape[1])], axis=1)
+        apart = np.zeros(config.shape)
+        told = ~np.isnan(off).any(axis=2) & (self.reference.shape[1] > NEAREST)
+        for c in np.unique(config[told]):
+            rows = np.nonzero(told & (config == c))
+            near = np.concatenate([_near_one(part, self._by_value[c]) for part in _parts(off[rows])] or [np.empty(0)])
+            apart[rows] = np.where(near > ABSENT / 10, 0.0, near)
         return np.asarray(np.log(apart + FINE).mean(axis=1))
+
+    @cached_property
+    def _by_value(self) -> Float[np.ndarray, "config value padded"]:
+        """References with one run of memory for each value."""
+        configs, pairs, values = self.reference.shape
+        padded = np.full((configs, values, _whole(pairs)), FAR)
+        padded[..., :pairs] = self.reference.swapaxes(1, 2)
+        return padded
 
     def p_value(self, distance: Float[np.ndarray, " task"], k: int) -> Float[np.ndarray, " task"]:
         """As `NoveltyModel.p_value`."""
@@ -136,6 +172,38 @@ def fit_environment(
     )
 
 
+def _near_one(
+    values: Float[np.ndarray, "task value"], reference: Float[np.ndarray, "value padded"]
+) -> Float[np.ndarray, " task"]:
+    """Mean distance to the nearest references of one configuration."""
+    squared = (reference[0] - values[:, :1]) ** 2
+    for j in range(1, len(reference)):
+        off = reference[j] - values[:, j : j + 1]
+        off *= off
+        squared += off
+    return np.asarray(np.sqrt(_least(squared, NEAREST)).mean(axis=1))
+
+
+def _parts(values: Float[np.ndarray, "task value"]) -> list[Float[np.ndarray, "part value"]]:
+    return [values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE)]
+
+
+def _whole(n: int) -> int:
+    """How many there are once the last block is full."""
+    return -(-n // BLOCK) * BLOCK
+
+
+def _least(values: Float[np.ndarray, "task padded"], n: int) -> Float[np.ndarray, "task n"]:
+    """The `n` least of each row: they lie in the `n` blocks of the least minima."""
+    tasks, width = values.shape
+    if width // BLOCK <= n:
+        return np.partition(values, n - 1, axis=1)[:, :n]
+    blocks = values.reshape(tasks, BLOCK, width // BLOCK)
+    best = np.argpartition(blocks.min(axis=1), n - 1, axis=1)[:, :n]
+    within = np.take_along_axis(blocks, best[:, None, :], axis=2).reshape(tasks, -1)
+    return np.partition(within, n - 1, axis=1)[:, :n]
+
+
 def _near(
     values: Float[np.ndarray, "task value"], reference: Float[np.ndarray, "task pair value"]
 ) -> Float[np.ndarray, " task"]:
@@ -170,8 +238,3 @@ def fit(
     empty = NoveltyModel(reference, pair, whitening(reference), np.empty((0, 0)))
     distances = [np.sort(empty.distance(held[k])) for k in sorted(held)]
     return NoveltyModel(reference, pair, empty.whiten, np.stack(distances))
-
-
-def _nearest(distance: Float[np.ndarray, "task reference"]) -> Float[np.ndarray, " task"]:
-    k = min(NEIGHBOURS, distance.shape[1])
-    return np.asarray(np.partition(distance, k - 1, axis=1)[:, :k].mean(axis=1))

@@ -1,0 +1,8 @@
+"""Fleets: recommendations for a whole table of pairs, in batches, on one core, in memory that does not grow."""
+
+from flashfm.fleet.answer import recommend_many
+from flashfm.fleet.plan import STATUSES, FleetSummary, Plan
+from flashfm.fleet.run import recommend
+from flashfm.fleet.settings import FleetSettings
+
+__all__ = ["STATUSES", "FleetSettings", "FleetSummary", "Plan", "recommend", "recommend_many"]

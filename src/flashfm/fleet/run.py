@@ -1,0 +1,125 @@
+"""A whole file of pairs, from rows to a plan on disk, in memory that does not grow with the file.
+
+Enters: a file of measurements. Leaves: a Parquet file with one row a pair. A run that was killed goes on where it was,
+and what it makes is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+import flashfm
+from flashfm.adapt.fewshot import FlashRegressor
+from flashfm.errors import DataError
+from flashfm.fleet.answer import answer
+from flashfm.fleet.parts import Parts, fingerprint
+from flashfm.fleet.plan import FleetSummary, schema
+from flashfm.fleet.rows import Chunk, Source
+from flashfm.fleet.seen import Seen
+from flashfm.fleet.settings import FleetSettings
+from flashfm.models import state
+from flashfm.models.flash import FlashModel
+from flashfm.models.threads import one_thread
+
+
+def recommend(
+    data: Path,
+    out: Path,
+    model: FlashRegressor,
+    settings: FleetSettings | None = None,
+    on_step: Callable[[int, int], object] = lambda *_: None,
+) -> FleetSummary:
+    """Recommend a configuration for each pair of a file.
+
+    Args:
+        data: `.parquet` or `.csv` with rows of measurements as `FlashRegressor.adapt` takes them, with a column of the
+            application and perhaps of the platform; the rows of a pair follow each other.
+        out: `.parquet`; what is there is replaced in the end. Parts are kept in the folder `OUT.parts` until then.
+        model: pretrained.
+        settings: the aim, and what the columns are called.
+        on_step: told of rows done and rows in all, of a CSV file lines, after each part and where a run goes on.
+
+    Returns:
+        What the plan comes to, parts of an earlier process included.
+
+    Raises:
+        DataFormatError: the file is none, damaged, or without a needed column; or `out` is no Parquet file.
+        DataError: `out` cannot be written, or the parts there are of another run.
+        ShotsError, ModelError: what concerns all pairs: a column in another unit, prices that fit no configuration.
+    """
+    settings = settings or FleetSettings()
+    if data.resolve() == out.resolve():
+        raise DataError(f"{out}: is the input; choose another out")
+    source = Source.open(data, model.model, settings)
+    file, lines = fingerprint(data)
+    total = max(lines - 1, 1) if source.rows is None else source.rows
+    run = {
+        "flashfm_version": flashfm.__version__,
+        "input": file,
+        "model": _fingerprint_of(model.model),
+        "settings": settings.to_dict(),
+    }
+    with Parts(out, run) as parts, one_thread():
+        seen = Seen()
+        for table in parts.tables(["app", "platform"]):
+            seen.add(table["app"].combine_chunks(), table["platform"].combine_chunks())
+        if parts.rows:
+            on_step(min(parts.rows, total), total)
+        if not parts.complete:
+            for done, last in _go_on(source, parts, seen, model.model, settings):
+                on_step(total if last else min(done, total), total)
+        parts.finish(schema(model.model.space))
+        return parts.summary
+
+
+def _go_on(
+    source: Source,
+    parts: Parts,
+    seen: Seen,
+    model: FlashModel,
+    settings: FleetSettings,
+) -> Iterator[tuple[int, bool]]:
+    """Make the parts that are not there yet, and say after each how many rows are done and whether it was the last."""
+    chunks = source.chunks(settings.part_pairs, parts.rows)
+    chunk = next(chunks, None)
+    if chunk is None and not parts.rows:
+        raise DataError(f"{source.path}: no data rows; expected measurements, one row each")
+    while chunk is not None:
+        following = next(chunks, None)
+        plan = answer(
+            model,
+            chunk.frame,
+            chunk.owner,
+            chunk.apps,
+            chunk.platforms,
+            settings,
+            bad=chunk.problems | _again(chunk, seen),
+        )
+        parts.append(plan, end_row=chunk.end, last=following is None)
+        yield chunk.end, following is None
+        chunk = following
+
+
+def _again(chunk: Chunk, seen: Seen) -> dict[int, str]:
+    """Pairs that came before, and what is wrong with that."""
+    before = np.flatnonzero(seen.add(chunk.apps, chunk.platforms))
+    return {
+        int(i): f"row {chunk.first[i] + 1}: the pair comes again; expected all rows of a pair to follow each other, and"
+        " only the first of them are answered for: sort the file by application and platform"
+        for i in before
+    }
+
+
+def _fingerprint_of(model: FlashModel) -> str:
+    """What tells a model from another."""
+    config, tensors = state.to_state(model)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
