@@ -1,4 +1,4 @@
-"""`flashfm recommend`: which configuration an application should use, and why.
+"""`flashfm recommend`: which configuration an application should use, and why; or each of a whole table of them.
 
 Exit code 0 with a recommendation, `DECLINED` where none can be given: a refusal is an answer, but a script must see it.
 """
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flashfm.cli import adapted as shared
+from flashfm.cli import fleet
 from flashfm.cli.adapt import next_measurement, summarise
 from flashfm.cli.predict import configuration
 from flashfm.cli.printing import print_json, print_table
-from flashfm.errors import ModelError
+from flashfm.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from flashfm.act import Choice, Declined, Price, Recommendation
 
 EXAMPLE = """Example: flashfm recommend shots.csv --max-slowdown 1.2 --today memory_mb=1024
+
+  A whole fleet: flashfm recommend --data fleet.parquet --out plan.parquet
 
   Exit code 9: no recommendation can be given; the reason and what would help are printed."""
 DECLINED = 9
@@ -35,7 +38,30 @@ class Objective(StrEnum):
 
 
 def command(
-    shots: Path = shared.Shots,
+    shots: Path | None = typer.Argument(
+        None,
+        metavar="SHOTS|FOLDER",
+        help="A .csv or .parquet file with the measured rows of one application, or a folder from `flashfm adapt`.",
+        show_default=False,
+    ),
+    data: Path | None = typer.Option(
+        None,
+        "--data",
+        metavar="FILE",
+        help="A .parquet or .csv file with the rows of many applications, those of one after each other, in place of"
+        " SHOTS; columns `today_COLUMN` say what runs today.",
+        show_default=False,
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", metavar="FILE", help="With --data: the plan, .parquet, a row an application.", show_default=False
+    ),
+    fine_tune: bool | None = typer.Option(
+        None,
+        "--fine-tune/--no-fine-tune",
+        help="With --data: gradient steps for applications [where one is novel and has three shots]; without them it"
+        " takes less than half the time.",
+        show_default=False,
+    ),
     model: str | None = shared.Model,
     app: str | None = shared.App,
     platform: str | None = shared.Platform,
@@ -58,6 +84,30 @@ def command(
     as_json: bool = shared.Json,
 ) -> None:
     """Recommend a configuration, with reasons, or say why none can be given."""
+    if data is not None:
+        from flashfm.act import load_prices
+        from flashfm.fleet import FleetSettings
+
+        _fleet_alone(shots=shots, app=app, platform=platform, today=today)
+        settings = FleetSettings(
+            objective=objective.value,
+            price=None if prices is None else load_prices(prices),
+            max_slowdown=max_slowdown,
+            max_runtime_ms=max_runtime_ms,
+            strict=sure,
+            fine_tune=fine_tune,
+            check_units=check_units,
+            target=target,
+            app_column=pair_column,
+            platform_column=platform_column,
+        )
+        fleet.run(fleet.Asked(data, out or Path("out/plan.parquet"), model or shared.DEFAULT_MODEL, as_json), settings)
+        return
+    if shots is None or out is not None or fine_tune is not None:
+        raise DataError(
+            "give the measured rows of one application as SHOTS; or --data FILE for many, which takes --out and"
+            " --fine-tune"
+        )
     given = shared.ShotsFile(shots, app, platform, target, pair_column, platform_column, check_units)
     answer = shared.answering(given, model)
     decision = answer.adapted.recommend(
@@ -78,6 +128,18 @@ def command(
         _print(decision, answer)
     if isinstance(decision, Declined):
         raise typer.Exit(DECLINED)
+
+
+def _fleet_alone(**given: object) -> None:
+    """Refuse what is said of one application beside --data.
+
+    Raises:
+        DataError: something is.
+    """
+    for name, value in given.items():
+        if value is not None:
+            word = "SHOTS" if name == "shots" else f"--{name}"
+            raise DataError(f"{word} {value}: is of one application, --data of many; leave one of them out")
 
 
 def _today(text: str | None, answer: shared.Answering) -> dict[str, Any] | None:
