@@ -21,7 +21,7 @@ import _form  # noqa: E402
 import _run  # noqa: E402
 from _figures import Asked, Found  # noqa: E402
 
-MINUTES = {"control_loop", "embedded_scan", "operator_scale"}
+MINUTES = {"control_loop", "embedded_scan", "fleet", "operator_scale", "regressors"}
 """They take too long for a test, and have no quick way, or need minutes in it."""
 SECONDS = sorted(path.stem for path in BENCHMARKS.glob("[a-z]*.py") if path.stem not in MINUTES)
 QUICK = Asked(as_json=True, write=False, quick=True)

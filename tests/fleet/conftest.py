@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flashfm.act import Declined, Recommendation
 from flashfm.adapt.fewshot import FlashRegressor
 from flashfm.errors import FlashError
 from flashfm.fleet import FleetSettings
+from flashfm.fleet.parts import KEY
+from flashfm.fleet.plan import schema
+from flashfm.tasks.space import ConfigSpace
 
 if TYPE_CHECKING:
     from flashfm.models.flash import FlashModel
@@ -125,3 +132,47 @@ def as_alone() -> Checked:
             check_row(row, *alone(model, own.reset_index(drop=True), settings, said))
 
     return check
+
+
+# plans on disk
+
+SPACE = ConfigSpace.fit(pd.DataFrame({"memory_mb": [128.0, 10_240.0, 512.0], "cpu_shares": [128.0, 1024.0, np.nan]}))
+
+
+@pytest.fixture(scope="session")
+def plan_of() -> Callable[..., Path]:
+    """Writes a plan of given rows, in which what is not given is that of a recommended pair."""
+    usual = {
+        "platform": "lambda",
+        "shots": 1,
+        "status": "recommended",
+        "memory_mb": 512.0,
+        "runtime_ms": 110.0,
+        "lower_ms": 100.0,
+        "upper_ms": 140.0,
+        "usd_per_million": 1.0,
+        "usd_per_million_lower": 0.9,
+        "usd_per_million_upper": 1.2,
+        "measured": False,
+        "today_memory_mb": 1024.0,
+        "today_runtime_ms": 100.0,
+        "today_usd_per_million": 2.0,
+        "saving": 0.5,
+        "saving_lower": 0.4,
+        "saving_upper": 0.55,
+        "confidence": "likely",
+        "p_value": 0.5,
+        "fine_tuned": False,
+    }
+    refused = {"platform": "lambda", "shots": 0}
+
+    def write(path: Path, rows: Sequence[dict[str, Any]], space: ConfigSpace = SPACE, **told: Any) -> Path:
+        known = set(schema(space).names)
+        base = {name: value for name, value in usual.items() if name in known}
+        full = [(refused if row.get("status") in ("declined", "bad") else base) | row for row in rows]
+        metadata = {KEY: json.dumps({"version": 1, "run": {}, "summary": {}, **told}).encode()}
+        table = pa.Table.from_pylist(full, schema=schema(space))
+        pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=7)
+        return path
+
+    return write

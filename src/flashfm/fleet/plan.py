@@ -104,6 +104,14 @@ def schema(space: ConfigSpace) -> pa.Schema:
     )
 
 
+def config_names(columns: pa.Schema) -> tuple[str, ...]:
+    """Names of the configuration columns of a plan, in order; none where the schema is that of no plan."""
+    names = columns.names
+    if "mend" not in names or "runtime_ms" not in names:
+        return ()
+    return tuple(names[names.index("mend") + 1 : names.index("runtime_ms")])
+
+
 class Draft:
     """A plan while it is filled in, pair by pair or many pairs at a time."""
 

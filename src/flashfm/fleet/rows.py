@@ -82,9 +82,9 @@ class Source:
         if not path.is_file():
             got = "a directory, expected a file" if path.is_dir() else "not a file" if path.exists() else "no such file"
             raise DataFormatError(f"{path}: {got}")
-        with _readable(path):
+        with readable(path):
             if suffix == ".csv":
-                header, rows = _header(path), None
+                header, rows = header_of(path), None
             else:
                 with pa.parquet.ParquetFile(path) as file:
                     header, rows = list(file.schema_arrow.names), file.metadata.num_rows
@@ -142,7 +142,7 @@ class Source:
         pairs = table.filter(pa.array(begins))
         long = np.flatnonzero(np.bincount(owner) > MAX_PAIR_ROWS)
         columns = {
-            name: _numbers(table[name]) if name in self.numbers else _array(_text(table[name]))
+            name: _numbers(table[name]) if name in self.numbers else _array(text_of(table[name]))
             for name in table.column_names
             if name not in ("app", "platform", "_row", "_begins")
         }
@@ -159,11 +159,11 @@ class Source:
 
     def _batches(self, start: int) -> Iterator[pa.Table]:
         """Rows from `start` on, under our column names, with names as texts."""
-        with _readable(self.path):
+        with readable(self.path):
             for batch in self._csv(start) if self.path.suffix.lower() == ".csv" else self._parquet(start):
                 table = batch.rename_columns([self.columns[name] for name in batch.column_names])
                 for name in {"app", "platform"} & set(table.column_names):
-                    table = table.set_column(table.column_names.index(name), name, _text(table[name]))
+                    table = table.set_column(table.column_names.index(name), name, text_of(table[name]))
                 if table.num_rows:
                     yield table
 
@@ -216,7 +216,7 @@ def _place_within(begins: Bool[np.ndarray, " row"], within: int) -> Int[np.ndarr
     return rows - since
 
 
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """As texts without spaces around them; null where empty."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -231,7 +231,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     """As numbers, NaN where empty; as texts where one of them is no number."""
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         return _array(column.cast(pa.float64(), safe=False))
-    text = _text(column)
+    text = text_of(column)
     missing = pc.is_in(pc.utf8_lower(text), pa.array(MISSING))
     text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
     try:
@@ -252,7 +252,7 @@ def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
-def _header(path: Path) -> list[str]:
+def header_of(path: Path) -> list[str]:
     """Names of a CSV file's columns."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next((record for record in csv.reader(file) if record), None)
@@ -264,16 +264,17 @@ def _header(path: Path) -> list[str]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What goes wrong in reading a file, as an error of one line."""
+def readable(path: Path, kind: str | None = None) -> Iterator[None]:
+    """What goes wrong in reading a file of the kind that its suffix or `kind` says, as an error of one line."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise DataFormatError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (pa.ArrowException, csv.Error, ValueError) as error:
-        kind = "CSV" if path.suffix.lower() == ".csv" else "a readable Parquet file, damaged or cut short"
+        of_text = (kind or path.suffix.lower()) == ".csv"
+        expected = "CSV" if of_text else "a readable Parquet file, damaged or cut short"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataFormatError(f"{path}: not {kind}: {reason}") from None
+        raise DataFormatError(f"{path}: not {expected}: {reason}") from None
     except OSError as error:
         if error.errno is None:  # pyarrow's way of saying that the content is damaged
             raise DataFormatError(f"{path}: damaged or cut short: {str(error).splitlines()[0]}") from None

@@ -25,7 +25,7 @@ class Seen:
 
     def add(self, apps: pa.Array, platforms: pa.Array) -> Bool[np.ndarray, " pair"]:
         """Add pairs, and say which of them were there already, or come earlier in this call."""
-        numbers = _numbers(apps, platforms)
+        numbers = numbers_of(apps, platforms)
         before = np.ones(len(numbers), dtype=np.bool_)
         before[np.unique(numbers, return_index=True)[1]] = False
         for known in (self._sorted, self._loose):
@@ -42,7 +42,8 @@ class Seen:
         return len(self._sorted) + len(self._loose)
 
 
-def _numbers(apps: pa.Array, platforms: pa.Array) -> UInt64[np.ndarray, " pair"]:
+def numbers_of(apps: pa.Array, platforms: pa.Array) -> UInt64[np.ndarray, " pair"]:
+    """Numbers of pairs, by which they are told from each other."""
     names = [column.fill_null("\0").to_numpy(zero_copy_only=False) for column in (apps, platforms)]
     app, platform = (pd.util.hash_array(column, categorize=False) for column in names)
     with np.errstate(over="ignore"):
