@@ -33,7 +33,7 @@ from flashfm.experiments.frontier_page import (
 from flashfm.experiments.scaling import Judged, controller_acts, judge
 from flashfm.models import novelty
 from flashfm.models.agent import AgentModel
-from flashfm.models.agent_state import TOKEN
+from flashfm.models.agent_state import TOKEN, digest
 from flashfm.models.ddpg import DdpgConfig, Network
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION

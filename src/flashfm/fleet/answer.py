@@ -20,7 +20,8 @@ from flashfm.adapt.rows import check_columns
 from flashfm.adapt.shots import read_each
 from flashfm.errors import DataFormatError, ModelError
 from flashfm.fleet.filling import fill, fill_unmeasured
-from flashfm.fleet.plan import BAD, Draft, Plan
+from flashfm.fleet.plan import BAD, PLACE, Draft, Plan
+from flashfm.fleet.plane import plane_of
 from flashfm.fleet.settings import FleetSettings
 from flashfm.fleet.today import read_today
 from flashfm.models.flash import FlashModel
@@ -137,10 +138,12 @@ def answer(
         bad=problems,
     )
     config = today.among(model.space, read.configurations)
-    draft = Draft(model.space, len(apps))
+    draft, plane = Draft(model.space, len(apps)), plane_of(model)
     draft.shots[:] = read.count
     for batch in adapt_each(model, read, fine_tune=settings.fine_tune):
         fill(draft, batch, today, config, aim)
+        if plane is not None:
+            draft.several(PLACE, batch.pair, plane.places(model, batch))
     fill_unmeasured(draft, model, read, today, aim)
     for pair, words in read.problems.items():
         draft.refuse(pair, BAD, words)

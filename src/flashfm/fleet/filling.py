@@ -61,12 +61,12 @@ def fill(draft: Draft, batch: Batch, today: Today, config: Int[np.ndarray, " eve
     draft.confidence[pair[at]] = found.confidence[at]
     draft.measured[pair[at]] = offers.measured[at, choice]
     draft.configure(pair[at], offers.configurations, choice)
-    draft.three(RUNTIME, pair[at], offers.runtime[at, choice])
-    draft.three(SAVING, pair[at], found.saving[at])
+    draft.several(RUNTIME, pair[at], offers.runtime[at, choice])
+    draft.several(SAVING, pair[at], found.saving[at])
     runs = at[found.now[at] >= 0]
     draft.numbers[f"{TODAY}runtime_ms"][pair[runs]] = offers.runtime[runs, found.now[runs], 0]
     if found.cost is not None:
-        draft.three(USD, pair[at], found.cost[at, choice])
+        draft.several(USD, pair[at], found.cost[at, choice])
         draft.numbers[f"{TODAY}usd_per_million"][pair[runs]] = found.cost[runs, found.now[runs], 0]
     _say(draft, batch, found, at, now, aim)
     for i in np.flatnonzero(~chosen & ~lost):
@@ -202,4 +202,4 @@ def _copy(draft: Draft, pair: int, decision: Recommendation) -> None:
     told = ((RUNTIME, decision.choice.runtime_ms), (USD, decision.choice.usd_per_million), (SAVING, decision.saving))
     for names, estimate in told:
         if estimate is not None:
-            draft.three(names, one, np.array([[estimate.expected, estimate.lower, estimate.upper]]))
+            draft.several(names, one, np.array([[estimate.expected, estimate.lower, estimate.upper]]))

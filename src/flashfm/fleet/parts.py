@@ -113,13 +113,19 @@ class Parts:
         for part in self._parts:
             yield pa.parquet.read_table(self.folder / part["file"], columns=columns)
 
-    def finish(self, schema: pa.Schema) -> None:
+    def finish(self, schema: pa.Schema, more: Mapping[str, Any] | None = None) -> None:
         """Put the plan together from its parts, in place of what was there, and remove them.
+
+        Args:
+            schema: of the parts.
+            more: what the plan's metadata say beside how it was made and what it comes to; plain JSON values.
 
         Raises:
             DataError: it cannot be written; the parts are unharmed.
         """
-        told = as_json({"version": VERSION, "run": self._run, "summary": self.summary.to_dict()}, str(self.out))
+        told = as_json(
+            {"version": VERSION, "run": self._run, "summary": self.summary.to_dict(), **(more or {})}, str(self.out)
+        )
         named = schema.with_metadata({KEY: told.encode()})
 
         def fill(file: IO[bytes]) -> None:

@@ -26,6 +26,9 @@ RECOMMENDED, STAY, DECLINED, BAD = range(4)
 TODAY = "today_"
 """Before the names of the columns that say what runs today."""
 
+PLACE = ("map_x", "map_y")
+"""Columns that say where the pair lies in the embedding space (`flashfm.fleet.plane`); empty where nothing tells."""
+
 
 @dataclass(frozen=True)
 class FleetSummary:
@@ -100,6 +103,7 @@ def schema(space: ConfigSpace) -> pa.Schema:
             ("confidence", pa.string()),
             ("p_value", pa.float64()),
             ("fine_tuned", pa.bool_()),
+            *((name, pa.float64()) for name in PLACE),
         ]
     )
 
@@ -144,10 +148,10 @@ class Draft:
             values = configurations[column.name].to_numpy()[at]
             (self.texts if column.levels else self.numbers)[prefix + column.name][pair] = values
 
-    def three(
-        self, names: Sequence[str], pair: Int[np.ndarray, " chosen"], values: Float[np.ndarray, "chosen 3"]
+    def several(
+        self, names: Sequence[str], pair: Int[np.ndarray, " chosen"], values: Float[np.ndarray, "chosen named"]
     ) -> None:
-        """Say an expected value and its interval."""
+        """Say some numbers that belong together, such as an expected value and its interval."""
         for j, name in enumerate(names):
             self.numbers[name][pair] = values[:, j]
 

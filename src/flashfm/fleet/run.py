@@ -19,6 +19,7 @@ from flashfm.errors import DataError
 from flashfm.fleet.answer import answer
 from flashfm.fleet.parts import Parts, fingerprint
 from flashfm.fleet.plan import FleetSummary, schema
+from flashfm.fleet.plane import plane_of
 from flashfm.fleet.rows import Chunk, Source
 from flashfm.fleet.seen import Seen
 from flashfm.fleet.settings import FleetSettings
@@ -73,7 +74,8 @@ def recommend(
         if not parts.complete:
             for done, last in _go_on(source, parts, seen, model.model, settings):
                 on_step(total if last else min(done, total), total)
-        parts.finish(schema(model.model.space))
+        plane = plane_of(model.model)
+        parts.finish(schema(model.model.space), {} if plane is None else {"map": plane.to_dict(model.model)})
         return parts.summary
 
 
