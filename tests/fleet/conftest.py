@@ -18,7 +18,7 @@ from flashfm.adapt.fewshot import FlashRegressor
 from flashfm.errors import FlashError
 from flashfm.fleet import FleetSettings
 from flashfm.fleet.parts import KEY
-from flashfm.fleet.plan import schema
+from flashfm.fleet.plan import PLACE, schema
 from flashfm.tasks.space import ConfigSpace
 
 if TYPE_CHECKING:
@@ -130,6 +130,18 @@ def as_alone() -> Checked:
         for own, row in zip(groups.values(), plan.to_dict("records"), strict=True):
             said = (today or {}).get(row["app"])
             check_row(row, *alone(model, own.reset_index(drop=True), settings, said))
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def same_plan() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
+    """Holds plans of the same pairs, worked out in other batches, against each other."""
+
+    def check(one: pd.DataFrame, other: pd.DataFrame) -> None:
+        decided = [frame.drop(columns=list(PLACE)) for frame in (one, other)]
+        pd.testing.assert_frame_equal(*decided, rtol=1e-6, check_dtype=False)
+        np.testing.assert_allclose(*(frame[list(PLACE)].to_numpy() for frame in (one, other)), rtol=1e-4, atol=1e-5)
 
     return check
 
