@@ -42,6 +42,27 @@ def test_every_application_has_a_row_and_the_sums_are_told(flashfm, model: Path,
     assert told["recommended"] + told["stay"] + told["declined"] == 2
 
 
+def test_patches_and_a_page_are_made_of_the_plan(flashfm, model: Path, fleet: Path, tmp_path: Path) -> None:
+    to = tmp_path / "apply"
+    patches = ("--patch", f"sam:{to}/sizes.yaml", "--patch", f"csv:{to}/plan.csv", "--patch", f"kustomize:{to}/k8s")
+    words = ("recommend", "--data", fleet, "--out", to / "plan.parquet", "--model", model, *patches)
+    code, said, err = flashfm(*words, "--page", to / "plan.html")
+    assert (code, err) == (0, "")
+    assert "MemorySize:" in (to / "sizes.yaml").read_text()
+    assert (to / "plan.csv").read_text(encoding="utf-8-sig").count("\n") == 4
+    assert (to / "k8s" / "kustomization.yaml").exists()
+    assert "<html" in (to / "plan.html").read_text()
+    for part in ("sam: 2 applications", "csv: 3 applications", "kustomize: 2 applications", "page:"):
+        assert part in said
+    names = tmp_path / "names.csv"
+    names.write_text("app,resource\na,FunctionA\n")
+    named = ("--patch", f"sam:{to}/named.yaml", "--names", names, "--json")
+    code, said, _ = flashfm(*words[:7], *named)
+    assert code == 0
+    assert json.loads(said)["patches"][0]["written"] == 1
+    assert "FunctionA:" in (to / "named.yaml").read_text()
+
+
 def test_one_alone_is_answered_as_in_the_fleet(flashfm, model: Path, fleet: Path, tmp_path: Path) -> None:
     out = tmp_path / "plan.parquet"
     assert flashfm("recommend", "--data", fleet, "--out", out, "--model", model)[0] == 0
@@ -63,6 +84,11 @@ def test_one_alone_is_answered_as_in_the_fleet(flashfm, model: Path, fleet: Path
         (("--data", "FLEET", "--today", "memory_mb=1024"), "--today memory_mb=1024: is of one application"),
         (("--data", "FLEET", "--out", "plan.csv"), "--out plan.csv: expected a file ending in .parquet"),
         (("--data", "none.csv"), "none.csv: no such file"),
+        (("--data", "FLEET", "--patch", "helm:x"), "--patch helm:x: expected KIND:PATH, where KIND is one of"),
+        (("--data", "FLEET", "--patch", "sam"), "--patch sam: expected KIND:PATH"),
+        (("--data", "FLEET", "--names", "n.csv"), "--names n.csv: is for --patch sam:FILE"),
+        (("--data", "FLEET", "--page", "plan.pdf"), "--page plan.pdf: expected a file ending in .html"),
+        (("SHOTS", "--page", "plan.html"), "or --data FILE for many, which takes --out"),
         (("--data", "FLEET", "--pair-column", "name"), "no column 'name'"),
     ],
 )

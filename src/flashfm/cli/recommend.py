@@ -55,6 +55,24 @@ def command(
     out: Path | None = typer.Option(
         None, "--out", metavar="FILE", help="With --data: the plan, .parquet, a row an application.", show_default=False
     ),
+    patch: list[str] = typer.Option(
+        [],
+        "--patch",
+        metavar="KIND:PATH",
+        help="With --data: what to apply, as sam:FILE (AWS SAM, CloudFormation), kustomize:FOLDER (Kubernetes) or"
+        " csv:FILE (a spreadsheet); may be repeated.",
+        show_default=False,
+    ),
+    names: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="With --patch: a .csv file with app, perhaps platform, and resource for SAM, or namespace, deployment and"
+        " container for kustomize [called like the application].",
+        show_default=False,
+    ),
+    page: Path | None = typer.Option(
+        None, "--page", metavar="FILE", help="With --data: an .html page of the whole plan.", show_default=False
+    ),
     fine_tune: bool | None = typer.Option(
         None,
         "--fine-tune/--no-fine-tune",
@@ -101,12 +119,15 @@ def command(
             app_column=pair_column,
             platform_column=platform_column,
         )
-        fleet.run(fleet.Asked(data, out or Path("out/plan.parquet"), model or shared.DEFAULT_MODEL, as_json), settings)
+        asked = fleet.Asked(
+            data, out or Path("out/plan.parquet"), model or shared.DEFAULT_MODEL, tuple(patch), names, page, as_json
+        )
+        fleet.run(asked, settings)
         return
-    if shots is None or out is not None or fine_tune is not None:
+    if shots is None or any(of is not None for of in (out, fine_tune, names, page)) or patch:
         raise DataError(
-            "give the measured rows of one application as SHOTS; or --data FILE for many, which takes --out and"
-            " --fine-tune"
+            "give the measured rows of one application as SHOTS; or --data FILE for many, which takes --out, --patch,"
+            " --names, --page and --fine-tune"
         )
     given = shared.ShotsFile(shots, app, platform, target, pair_column, platform_column, check_units)
     answer = shared.answering(given, model)
