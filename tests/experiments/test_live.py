@@ -130,6 +130,7 @@ def test_a_page_shows_every_application_and_what_nothing_was_answered_in(tmp_pat
     text = path.with_suffix(".md").read_text()
     assert "| a | waiting | FLASH | live | 20 ± 0 | 70 ± 1 | 50.0 ± 0.0 | 0.50 ± 0.00 | 0.0 ± 0.0 |" in text
     assert "| silent | waiting | FLASH | live | 20 | 100 | 50.0 | – | 0.0 |" in text
+    assert "| HPA + VPA, mean: SLO-violating seconds and core-seconds | 20.0 s and 100 | 20.0 s and 100 |" in text
     assert "Machine: a room. HPA + VPA: target 0.3," in text
     assert "FLASH 6.0 s and 150; HPA + VPA 5.0 s and 200; the best of its settings that takes no more" in text
     assert "10.0 s and 100." in text
