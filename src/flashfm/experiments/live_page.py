@@ -113,8 +113,13 @@ def medians(ratio: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
 
 def means(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """Violating seconds and core-seconds of an arm in the mean over applications and loads, by source and arm."""
-    found = frame.groupby(["source", "arm"])[["violated_s", "core_s"]].mean()
-    return {source: {arm: found.loc[(source, arm)].to_dict() for arm in ARMS} for source in SOURCES}
+    of = {
+        (source, arm): frame[(frame["source"] == source) & (frame["arm"] == arm)] for source in SOURCES for arm in ARMS
+    }
+    return {
+        source: {arm: {name: float(of[source, arm][name].mean()) for name in ("violated_s", "core_s")} for arm in ARMS}
+        for source in SOURCES
+    }
 
 
 def agreement(frame: pd.DataFrame, arm_s: float) -> dict[str, float]:
