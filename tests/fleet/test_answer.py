@@ -75,7 +75,10 @@ def test_so_are_pairs_of_the_model_that_ships(as_alone: Checked) -> None:
         parts.append(grid.iloc[at].assign(**named))
     rows = pd.concat(parts, ignore_index=True)
     rows.loc[rows.index[::9], "memory_mb"] = 1536.0
-    as_alone(model, rows, PLAIN, recommend_many(model, rows, PLAIN).to_pandas())
+    plan = recommend_many(model, rows, PLAIN).to_pandas()
+    as_alone(model, rows, PLAIN, plan)
+    assert plan["app"].tolist() == [f"f{i}" for i in range(40)]
+    assert (plan["status"] == "recommended").sum() > 10
 
 
 @pytest.mark.parametrize("objective", ["cost", "runtime"])
@@ -218,7 +221,10 @@ def test_so_are_pairs_that_only_failed(
     regressor: FlashRegressor, as_alone: Checked, outcome: str, sizes: list[float]
 ) -> None:
     rows = pd.DataFrame({"app": "a", "platform": "p", "memory_mb": sizes, "runtime_ms": np.nan, "outcome": outcome})
-    as_alone(regressor, rows, PLAIN, recommend_many(regressor, rows, PLAIN).to_pandas())
+    plan = recommend_many(regressor, rows, PLAIN).to_pandas()
+    as_alone(regressor, rows, PLAIN, plan)
+    assert plan["shots"].tolist() == [0], "none has a run time"
+    assert not set(plan["memory_mb"].dropna()) & set(sizes), "what failed is not recommended"
 
 
 def test_what_runs_today_may_be_said(regressor: FlashRegressor, many: Made, as_alone: Checked) -> None:

@@ -362,7 +362,7 @@ def test_what_else_is_refused(plan_of: Planned, tmp_path: Path, mixed: Any) -> N
         ((names, out, "csv"), "Parquet"),
         ((later, out, "csv"), "version 9"),
         ((plan, tmp_path / "no" / "out", "sam"), "cannot be written"),
-        ((plan, tmp_path / "no" / "out", "kustomize"), "cannot be written"),
+        ((plan, names / "out", "kustomize"), "cannot be written"),
     ):
         with pytest.raises(DataError, match=words) as caught:
             write_patches(*arguments)

@@ -1,6 +1,7 @@
 """A folder of files put in place as a whole: whoever looks sees the old or the new one, whenever this process dies.
 
-Bytes by file name enter, a folder on disk leaves. What the files mean is not known here.
+Bytes by file name enter, or whatever fills an empty folder; a folder on disk leaves. What the files mean is not known
+here.
 """
 
 from __future__ import annotations
@@ -69,6 +70,25 @@ def put(folder: Path, files: Mapping[str, bytes], *, replaceable: Callable[[Path
     """
     from flashfm.datasets.files import write_whole
 
+    def write(fresh: Path) -> None:
+        for name, content in files.items():
+            write_whole(fresh / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+
+    fill(folder, write, replaceable=replaceable)
+
+
+def fill(folder: Path, write: Callable[[Path], object], *, replaceable: Callable[[Path], None]) -> None:
+    """Make `folder` hold what `write` writes and nothing else, all or nothing.
+
+    Args:
+        folder: from `place`; a folder that is there and not empty is replaced.
+        write: is given an empty folder.
+        replaceable: raises if the folder given to it must not be replaced.
+
+    Raises:
+        ArtifactError: what is there cannot be replaced.
+        DataError, OSError: the operating system refuses; what was there is unharmed.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.parent, fcntl.LOCK_EX) as alone:
         if folder.exists() and not folder.is_dir():
@@ -80,8 +100,7 @@ def put(folder: Path, files: Mapping[str, bytes], *, replaceable: Callable[[Path
         fresh = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.saving")
         fresh.mkdir()
         try:
-            for name, content in files.items():
-                write_whole(fresh / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            write(fresh)
             _sync(fresh)
             _replace(folder, fresh)
             _sync(folder.parent)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ import pyarrow.parquet
 from flashfm.datasets.files import as_json, write_whole
 from flashfm.errors import DataError, DataFormatError
 from flashfm.fleet.plan import FleetSummary, Plan
+
+log = logging.getLogger("flashfm.fleet")
 
 FORMAT, VERSION = "flashfm fleet plan", 1
 MANIFEST = "manifest.json"
@@ -184,8 +187,12 @@ class Parts:
                 raise DataError(
                     f"{self.folder}: another run is making this plan; wait for it, or choose another out"
                 ) from None
-            except OSError:
-                pass  # a file system without locks
+            except OSError as error:
+                log.warning(
+                    "%s: the file system has no locks (%s); see to it that no other run makes this plan",
+                    self.folder,
+                    error.strerror,
+                )
             yield
         finally:
             os.close(handle)

@@ -19,10 +19,10 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import UInt64
 
+from flashfm.artifact import swap
 from flashfm.datasets.files import write_whole
 from flashfm.errors import DataError
 from flashfm.fleet import kustomize, sam, spreadsheet
-from flashfm.fleet.folders import write_folder
 from flashfm.fleet.names import Names, Naming, Words
 from flashfm.fleet.reading import PlanFile, numbers, texts
 
@@ -160,7 +160,12 @@ def _patch(source: PlanFile, out: Path, kind: Kind, names: Path | None, tally: _
     if kind == "sam":
         write_whole(out, lambda file: sam.write(sizes(), file))
     else:
-        write_folder(out, lambda folder: kustomize.write(sizes(), folder), kustomize.MARK)
+        try:
+            swap.fill(
+                swap.place(out), lambda folder: kustomize.write(sizes(), folder), replaceable=kustomize.check_place
+            )
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error.strerror or error}; nothing was changed") from None
 
 
 def _twice(source: PlanFile, naming: Naming) -> UInt64[np.ndarray, " key"]:
