@@ -120,7 +120,12 @@ def test_one_that_starts_has_more_cores_and_use_counts_slow_ones(where: Place) -
         assert (first.setting.cpu_cores, starts.setting.cpu_cores) == (0.25, START_CORES), "still"
         usage = until(service, lambda usage: usage.ready == 2)
         assert starts.setting == Setting(0.25, 128.0, 2)
-        assert usage.cpu_s == pytest.approx(4 * (first.cpu_s + starts.cpu_s), rel=0.1)
+        assert usage.cpu_s < 0.5, "starting is not counted"
+        for _ in range(40):
+            assert call(service.port) == 200
+        busy = service.usage()
+        assert busy.cpu_s - usage.cpu_s > 0.05
+        assert busy.cpu_s == pytest.approx(4 * (first.cpu_s + starts.cpu_s), rel=0.2)
 
 
 def test_one_that_runs_out_of_memory_is_counted_and_comes_back(where: Place) -> None:
@@ -136,7 +141,7 @@ def test_one_that_runs_out_of_memory_is_counted_and_comes_back(where: Place) -> 
         assert (usage.kills, usage.replicas) == (1, 1), "it counts as one that starts"
         service.scale(Setting(1.0, 1024.0, 1))
         usage = until(service, lambda usage: usage.ready == 1)
-        assert usage.cpu_s > 1.5 * begun.cpu_s > 0, "what the first has used stays counted"
+        assert usage.cpu_s > begun.cpu_s >= 0, "what the first has used in its call stays counted"
         assert call(service.port) == 200
 
 

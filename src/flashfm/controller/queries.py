@@ -119,6 +119,7 @@ _POD = 'namespace="$namespace", pod=~"${name_re}-[a-z0-9]{1,10}-[a-z0-9]{5}"'
 _CONTAINER = f'{_POD}, container="$container"'
 _SOUND = 'code!~"5..", status!~"5..", status_code!~"5.."'
 _READY = f"max by (cluster) (kube_deployment_status_replicas_ready{{{_OBJECT}}})"
+_CPU = f"max by (cluster, namespace, pod) (rate(container_cpu_usage_seconds_total{{{_CONTAINER}}}[$window]))"
 _MEMORY = f"container_memory_working_set_bytes{{{_CONTAINER}}}"
 _RESTARTED = f"changes(kube_pod_container_status_restarts_total{{{_CONTAINER}}}[$window]) > 0"
 _STARVED = f'kube_pod_container_status_last_terminated_reason{{{_CONTAINER}, reason="OOMKilled"}} == 1'
@@ -144,8 +145,9 @@ KUBE = Queries(
     p99_s="histogram_quantile(0.99, sum by (cluster, le)"
     f" (rate(http_request_duration_seconds_bucket{{{_POD}}}[$window])))",
     # a container that was started again, and a second scraper, have a series of their own
-    used_cores="sum by (cluster) (max by (cluster, namespace, pod)"
-    f" (rate(container_cpu_usage_seconds_total{{{_CONTAINER}}}[$window])))",
+    # of pods that are ready, as HPA counts: those that start use much, and are asked nothing; of all where none is
+    used_cores=f"sum by (cluster) ({_CPU} and on (namespace, pod)"
+    f' kube_pod_status_ready{{{_POD}, condition="true"}} == 1) or sum by (cluster) ({_CPU})',
     # where no replica is ready, what they held before they died
     used_mib=f"(avg by (cluster) (max by (cluster, namespace, pod) ({_MEMORY}) and on (namespace, pod)"
     f' kube_pod_status_ready{{{_POD}, condition="true"}} == 1)'

@@ -59,8 +59,7 @@ class Replica:
         port = free_port()
         self.name, self.group, self._core = name, group, core
         self.metrics = f"http://{HOST}:{port}/metrics"
-        self.ready, self.cpu_s = False, 0.0
-        """CPU time so far, of this machine's cores."""
+        self.ready, self._cpu_s, self._start_s = False, 0.0, 0.0
         self.until_s = time.monotonic() + START_TIMEOUT_S
         """When it is given up: while it starts, and once it has been asked to end."""
         self.setting: Setting
@@ -79,10 +78,20 @@ class Replica:
         self.group.apply(limits(wanted, self._core))
         self.setting = wanted
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU time since it first answered, of this machine's cores: starting is no demand, and HPA leaves it out."""
+        return self._cpu_s - self._start_s if self.ready else 0.0
+
+    def answers(self) -> None:
+        """Note that it answers for the first time; `limit` takes away what it had more while it started."""
+        self.look()
+        self.ready, self._start_s = True, self._cpu_s
+
     def look(self) -> None:
         """Note what it has used; it may just have ended."""
         with suppress(OSError, ValueError, IndexError):
-            self.cpu_s = max(self.cpu_s, cpu_seconds(self.process.pid))
+            self._cpu_s = max(self._cpu_s, cpu_seconds(self.process.pid))
 
 
 class Reserved:

@@ -42,7 +42,8 @@ class Usage:
     resident_mib: float | None
     """Of one that serves, mean over them; None where none does."""
     cpu_s: float
-    """CPU time of all processes, those that have ended included, of cores as limits count them."""
+    """CPU time of all processes since each first answered, those that have ended included, of cores as limits count
+    them."""
     kills: int
     """Processes that the kernel killed at their memory limit."""
     restarts: int
@@ -260,7 +261,8 @@ class ServedReplicas:
         try:
             if not one.process.ended and (one.ready or one.process.answers() or now_s < one.until_s):
                 if not one.ready and one.process.port is not None:
-                    one.ready, self._wait_s, self._problem = True, WAITS_S[0], None
+                    one.answers()
+                    self._wait_s, self._problem = WAITS_S[0], None
                     with suppress(LimitsError):
                         one.limit(self._setting)
                 return True
