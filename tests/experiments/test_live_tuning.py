@@ -35,6 +35,18 @@ def test_objectives_are_spread_as_those_of_pretraining_and_always_the_same() -> 
     assert slack("app-3") == drawn[3]
 
 
+def test_loads_and_objectives_are_such_as_pretraining_has() -> None:
+    """What `SLACK` and `SideBySideConfig.mean_share` say of pretraining's pairs."""
+    pairs = split(default(0))[0]
+    p = pairs.params
+    alone_s = p.cpu_s / (p.node_speed * (1 - p.neighbours)) + p.wait_s
+    over = p.slo_s / alone_s
+    assert np.mean((over >= SLACK[0]) & (over <= SLACK[1])) == pytest.approx(0.75, abs=0.03)
+    share = pairs.loads.mean_per_s / pairs.capacity_per_s
+    assert np.median(share) == pytest.approx(0.09, abs=0.005)
+    assert share.max() == pytest.approx(MEAN_SHARE)
+
+
 def test_what_is_tried_differs_and_a_plan_counts_slow_cores(others: list[ApplicationCosts]) -> None:
     tried = settings((0.2, 0.5), (0.5, 1.0))
     assert len(set(map(repr, tried))) == len(tried) == 2 + 4
