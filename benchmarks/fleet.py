@@ -26,6 +26,7 @@ import pandas as pd
 from _figures import Found, asked
 
 from flashfm.adapt.fewshot import FlashRegressor
+from flashfm.engine.threads import SINGLE_THREAD
 from flashfm.fleet import FleetSettings, recommend
 from flashfm.models.threads import one_thread
 
@@ -77,8 +78,7 @@ def answer(data: str, tuned: str) -> None:
 def timed(data: Path, tuned: bool) -> dict[str, Any]:
     """What a process took that answered for a file, and its peak memory."""
     command = [sys.executable, __file__, "answer", str(data), "tuned" if tuned else "plain"]
-    one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | one, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | SINGLE_THREAD, check=False)
     if done.returncode:
         raise SystemExit(f"answering for {data} ended with {done.returncode}")
     return dict(json.loads(done.stdout))

@@ -21,9 +21,9 @@ from tempfile import TemporaryFile, mkdtemp
 from typing import IO
 
 from flashfm.applications.spec import ApplicationSpec
+from flashfm.engine.threads import SINGLE_THREAD
 from flashfm.errors import MeasureError
 from flashfm.measurements.limits import Backend, Group, Watchdog
-from flashfm.measurements.sandbox import SINGLE_THREAD
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import IO, Any
 
 from flashfm.applications.spec import ApplicationSpec
+from flashfm.engine.threads import SINGLE_THREAD
 from flashfm.errors import LimitsError, MeasureError
 from flashfm.measurements.limits import LOWEST_SHARES, Group, Limits
 from flashfm.records import METRICS, Invocation, Outcome
 
 STARTUP_TIMEOUT_S = 120.0
-SINGLE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")}
 
 
 class InstanceEnded(Exception):
