@@ -156,11 +156,11 @@ def test_pairs_are_judged_in_a_batch_as_one_by_one(pretrained: FlashModel, unsee
     metrics = shots.metrics.copy()
     metrics[::2] = np.nan
     shots = replace(shots, metrics=metrics)
-    p_value, distance = pretrained.judge(shots, pretrained.embed(shots))
+    p_value, distance = pretrained.judge(shots, pretrained.compared(shots, pretrained.embed(shots)))
     assert ((p_value > 0) & (p_value <= 1)).all()
     for i in range(6):
         one = shots.part(slice(i, i + 1))
-        alone = pretrained.judge(one, pretrained.embed(one))
+        alone = pretrained.judge(one, pretrained.compared(one, pretrained.embed(one)))
         assert p_value[i] == pytest.approx(alone[0][0], abs=1e-6)
         assert distance[i] == pytest.approx(alone[1][0], rel=1e-3)
 
@@ -171,14 +171,14 @@ def test_pairs_of_the_same_world_are_seldom_called_novel(pretrained: FlashModel,
         for known in (1.0, np.nan):
             shots = shots_of(unseen, k, tasks=60)
             shots = replace(shots, metrics=shots.metrics * known)
-            novel.append(pretrained.judge(shots, pretrained.embed(shots))[0] < LEVEL)
+            novel.append(pretrained.judge(shots, pretrained.compared(shots, pretrained.embed(shots)))[0] < LEVEL)
     assert float(np.mean(novel)) < 0.15  # few applications held out, few judged
 
 
 def test_a_shot_between_those_of_the_grid_is_judged_too(pretrained: FlashModel) -> None:
     wider = pretrained.extended(pd.DataFrame({"memory_mb": [700.0]}))
     shots = Shots(np.array([[6, 1]]), np.array([[5.0, 5.5]]), np.array([[[60.0, 2e4], [60.0, 2e4]]]))
-    p_value, distance = wider.judge(shots, wider.embed(shots))
+    p_value, distance = wider.judge(shots, wider.compared(shots, wider.embed(shots)))
     assert 0 < p_value[0] <= 1
     assert np.isfinite(distance[0])
 

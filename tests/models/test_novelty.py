@@ -208,7 +208,7 @@ def test_measured_pairs_of_unseen_applications_are_seldom_novel() -> None:
         for k in (1, 2, 3):
             pair, chosen = draw(test, np.arange(len(test)), k, 1, rng)
             shots = test.shots(pair, chosen)
-            novel.append(model.judge(shots, model.embed(shots))[0] < LEVEL)
+            novel.append(model.judge(shots, model.compared(shots, model.embed(shots)))[0] < LEVEL)
     # 2 x 3 x 30 pairs or so, in part the same: a share of 5 % comes out between 0 and 12 %
     assert float(np.concatenate(novel).mean()) < 0.12
 

@@ -94,7 +94,9 @@ class AdaptedRegressor:
         model = self._model.novelty
         if model is None or self._forecast.embedding is None:
             return None
-        p_value, distance = self._model.judge(self._read.shots, self._forecast.embedding)
+        p_value, distance = self._model.judge(
+            self._read.shots, self._model.compared(self._read.shots, self._forecast.embedding)
+        )
         return Novelty(float(p_value[0]), float(distance[0]))
 
     def nearest(self, n: int = 3) -> list[tuple[str, str | None, float]]:

@@ -41,6 +41,8 @@ class Batch:
     distance: Float[np.ndarray, " pair"]
     """Of its embedding to those of pretraining; NaN where the model cannot say."""
     fine_tuned: Bool[np.ndarray, " pair"]
+    embedding: Float[np.ndarray, "pair embed"] | None
+    """By which pairs are compared with those of pretraining; None where the model cannot."""
 
     @property
     def novel(self) -> Bool[np.ndarray, " pair"]:
@@ -122,9 +124,10 @@ def _batch(
 ) -> Batch:
     shots = read.of(pairs, k, places)
     forecast = model.forecast(shots)
-    p_value, distance = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    p_value, distance, embedding = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan), None
     if model.novelty is not None and forecast.embedding is not None:
-        p_value, distance = model.judge(shots, forecast.embedding)
+        embedding = model.compared(shots, forecast.embedding)
+        p_value, distance = model.judge(shots, embedding)
     wanted = np.full(len(pairs), bool(fine_tune)) if fine_tune is not None else (p_value < LEVEL) & (k >= ENOUGH_SHOTS)
     told = {name: getattr(forecast, name) for name in ("point", "lower", "upper")}
     tuned = _tune(model, shots, np.flatnonzero(wanted), told)
@@ -140,7 +143,7 @@ def _batch(
     given[failed], outcome[failed] = True, read.failed_outcome[own]
     runtime = np.exp(np.stack([told["point"], told["lower"], told["upper"]], axis=-1))
     offers = Offers(model.grid, runtime, given, measured, outcome)
-    return Batch(pairs, places, shots, offers, p_value, distance, tuned)
+    return Batch(pairs, places, shots, offers, p_value, distance, tuned, embedding)
 
 
 def _tune(

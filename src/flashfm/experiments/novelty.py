@@ -88,7 +88,7 @@ def p_values(model: FlashModel, data: Observations, k: int, seed: int = 0) -> Fl
         return np.empty((0, SETS))
     drawn = [rng.permutation(data.observed[i])[:k] for i in able for _ in range(SETS)]
     shots = data.shots(np.repeat(np.array(able, dtype=np.int64), SETS), np.array(drawn).reshape(-1, k))
-    return model.judge(shots, model.embed(shots))[0].reshape(-1, SETS)
+    return model.judge(shots, model.compared(shots, model.embed(shots)))[0].reshape(-1, SETS)
 
 
 def of_platform(data: Observations, platform: str, apps: Sequence[str]) -> Observations:

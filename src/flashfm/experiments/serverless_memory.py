@@ -101,16 +101,15 @@ def judged(model: FlashModel, data: Observations, shots: Iterable[int] = SHOTS) 
                 if k
                 else np.empty((1, 0), np.int64)
             )
-            told = model.forecast(data.shots(np.full(len(sets), i), sets))
+            known_of = data.shots(np.full(len(sets), i), sets)
+            told = model.forecast(known_of)
             asked = np.zeros(told.point.shape, dtype=np.bool_)
             asked[:, known] = True
             np.put_along_axis(asked, sets, False, axis=1)
             y = np.broadcast_to(data.log_runtime[i], told.point.shape)
             p_value = np.nan
             if model.novelty is not None and told.embedding is not None:
-                p_value = float(
-                    (model.judge(data.shots(np.full(len(sets), i), sets), told.embedding)[0] < LEVEL).mean()
-                )
+                p_value = float((model.judge(known_of, model.compared(known_of, told.embedding))[0] < LEVEL).mean())
             columns: dict[str, Any] = {
                 "ape": np.abs(np.exp(told.point - y)[asked] - 1),
                 "inside": ((told.lower <= y) & (y <= told.upper))[asked],

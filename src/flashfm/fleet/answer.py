@@ -142,8 +142,8 @@ def answer(
     draft.shots[:] = read.count
     for batch in adapt_each(model, read, fine_tune=settings.fine_tune):
         fill(draft, batch, today, config, aim)
-        if plane is not None:
-            draft.several(PLACE, batch.pair, plane.places(model, batch))
+        if plane is not None and batch.embedding is not None:
+            draft.several(PLACE, batch.pair, plane.project(batch.embedding))
     fill_unmeasured(draft, model, read, today, aim)
     for pair, words in read.problems.items():
         draft.refuse(pair, BAD, words)

@@ -6,13 +6,12 @@ of the pretraining pairs' embeddings, with and without metrics, each turned so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from flashfm.adapt.many import Batch
 from flashfm.models.flash import FlashModel
 from flashfm.models.novelty import NoveltyModel
 
@@ -34,23 +33,6 @@ class Plane:
     def project(self, embedding: Float[np.ndarray, "pair embed"]) -> Float[np.ndarray, "pair 2"]:
         """Coordinates of embeddings."""
         return np.asarray((embedding - self.centre) @ self.axes, dtype=np.float64)
-
-    def places(self, model: FlashModel, batch: Batch) -> Float[np.ndarray, "pair 2"]:
-        """Coordinates of the pairs of a batch.
-
-        Those with few of their metrics are placed as without any, for so their novelty is told.
-
-        Args:
-            model: with the grid that it was pretrained on.
-            batch: may have further configurations after those of the grid.
-        """
-        beyond = batch.offers.configurations.iloc[len(model.grid) :].reset_index(drop=True)
-        larger = model if beyond.empty else model.extended(beyond)
-        shots = batch.shots
-        if model.bare is not None:
-            metrics = np.where(model.complete(shots)[:, None, None], shots.metrics, np.nan)
-            shots = replace(shots, metrics=metrics)
-        return self.project(larger.embed(shots))
 
     def to_dict(self, model: FlashModel) -> dict[str, Any]:
         """Where the pretraining pairs lie, as JSON: the mean of each one's embeddings, with metrics and without."""

@@ -182,14 +182,34 @@ class FlashModel:
         upper = upper + self.calibration.of("above", k) * deviation
         return Forecast(point, np.minimum(lower, point), np.maximum(upper, point), mean, variance, embedding)
 
+    def compared(self, shots: Shots, embedding: Float[np.ndarray, "task embed"]) -> Float[np.ndarray, "task embed"]:
+        """Embeddings by which shots are compared with pretraining pairs; of those that lack most metrics, without any.
+
+        Args:
+            shots: what is known.
+            embedding: of them as they are.
+        """
+        if self.bare is None:
+            return embedding
+        partly = np.flatnonzero(~self.complete(shots) & ~np.isnan(shots.metrics).all(axis=(1, 2)))
+        if not partly.size:
+            return embedding
+        metrics = np.full_like(shots.metrics[partly], np.nan)
+        found = embedding.copy()
+        found[partly] = self.embed(Shots(shots.config[partly], shots.log_runtime[partly], metrics))
+        return found
+
     def judge(
         self, shots: Shots, embedding: Float[np.ndarray, "task embed"]
     ) -> tuple[Float[np.ndarray, " task"], Float[np.ndarray, " task"]]:
         """How novel pairs are: p-value, and distance of their embeddings.
 
         Where shots have their metrics, embedding and environment are judged, and each has its share of the false alarms
-        (Bonferroni, weighted by `ENVIRONMENT`). Shots without most of them are compared by the embedding that they have
-        without any, with references without.
+        (Bonferroni, weighted by `ENVIRONMENT`). Shots without most of them are compared with references without any.
+
+        Args:
+            shots: what is known.
+            embedding: as of `compared`.
         """
         assert self.novelty is not None
         k = shots.count
@@ -206,13 +226,7 @@ class FlashModel:
                 p_value[some] = np.minimum(np.minimum(p_value[some] / (1 - ENVIRONMENT), other / ENVIRONMENT), 1.0)
         rest = np.flatnonzero(~complete)
         if self.bare is not None and rest.size:
-            bare = embedding[rest]
-            partly = ~np.isnan(shots.metrics[rest]).all(axis=(1, 2))
-            if partly.any():
-                at = rest[partly]
-                metrics = np.full_like(shots.metrics[at], np.nan)
-                bare[partly] = self.embed(Shots(shots.config[at], shots.log_runtime[at], metrics))
-            distance[rest] = self.bare.distance(bare)
+            distance[rest] = self.bare.distance(embedding[rest])
             p_value[rest] = self.bare.p_value(distance[rest], k)
         return p_value, distance
 
