@@ -14,6 +14,7 @@ from flashfm.controller.rules import SAFE
 from flashfm.controller.sample import SampleConfig
 from flashfm.errors import ControlError
 from flashfm.tasks.autoscaling import loads
+from flashfm.tasks.autoscaling.dynamics import CPU_CORES
 from flashfm.tasks.autoscaling.parameters import STEP_S
 from flashfm.tasks.autoscaling.simulator import EPISODE_STEPS
 
@@ -41,6 +42,9 @@ class LiveConfig:
     a trace runs so much faster where steps are shorter."""
     alpha: float = 0.7
     """Weight of the SLO against utilisation, in [0, 1]."""
+    least_cores: float = CPU_CORES[0]
+    """Least limit of a replica in the hands of the agent, in the range of `CPU_CORES`. Many small replicas serve as
+    many requests as few large ones, but each request takes longer."""
     slo_s: float | None = None
     """Objective for the p99; None takes `slack` times the median of a request alone."""
     slack: float = SLACK
@@ -94,6 +98,10 @@ class LiveConfig:
                 (
                     LEAST_CORE <= self.core <= 1,
                     f"{self.core} of a core counted as one; expected {LEAST_CORE} to 1",
+                ),
+                (
+                    CPU_CORES[0] <= self.least_cores <= CPU_CORES[1],
+                    f"replicas of at least {self.least_cores} cores; expected {CPU_CORES[0]:g} to {CPU_CORES[1]:g}",
                 ),
                 (self.warm_up in ("simulated", "live", "none"), f"warm-up {self.warm_up!r:.40}"),
             )

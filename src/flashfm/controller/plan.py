@@ -108,8 +108,12 @@ class Plan:
         return twin.twin(self.name, self.params, float(counted.mean()), self.config.seed)
 
     def target(self, arm: str) -> Target:
-        """Of an arm, by its name."""
-        return Target(f"{self.name}/{arm}", self.terms, self.room.bounds, acting=True)
+        """Of an arm, by its name; the agent's has its least limit of a replica, where the room has as much."""
+        bounds = self.room.bounds
+        if arm == FLASH:
+            low, high = bounds.cpu_cores
+            bounds = replace(bounds, cpu_cores=(min(max(low, self.config.least_cores), high), high))
+        return Target(f"{self.name}/{arm}", self.terms, bounds, acting=True)
 
     def keeper_config(self, arm: str) -> KeeperConfig:
         """Of an arm; in that of the rules they act for good."""

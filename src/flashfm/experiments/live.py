@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from flashfm.controller.live_config import LiveConfig
 from flashfm.controller.twin import Room
 from flashfm.datasets.files import write_whole
 from flashfm.errors import DataError
-from flashfm.experiments.live_tuning import LEAST_CORES, TARGETS, settings, slack, tune
+from flashfm.experiments.live_tuning import ALPHAS, LEAST_CORES, TARGETS, AgentSetting, settings, slack, tune
 from flashfm.measurements.limits import detect
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts, load_costs
 from flashfm.tasks.autoscaling.scenario import default, split
@@ -67,18 +67,21 @@ class SideBySideConfig:
     """Applications of pretraining that the rules are tuned on, at most."""
     targets: tuple[float, ...] = TARGETS
     least_cores: tuple[float, ...] = LEAST_CORES
-    """Settings of the rules that are tried, as of `live_tuning.settings`."""
+    """Settings of the rules that are tried, as of `live_tuning.settings`; the least limits are also the agent's."""
+    alphas: tuple[float, ...] = ALPHAS
+    """Of the agent."""
     model: str = "autoscaling"
     """Name or folder of the agent."""
 
     @classmethod
     def of(cls, *, quick: bool) -> SideBySideConfig:
         """Six applications in 70 minutes, or one in three."""
-        return cls(1, ("CPU bound",), 1, tuned_on=4, targets=(0.2, 0.4)) if quick else cls()
+        few = cls(1, ("CPU bound",), 1, tuned_on=4, targets=(0.2, 0.4), least_cores=(0.1, 1.0), alphas=(0.3, 0.9))
+        return few if quick else cls()
 
     @property
     def live(self) -> LiveConfig:
-        """Of each application, but for rules and seed."""
+        """Of each application, but for seed and what is tuned."""
         return LiveConfig(
             steps=self.steps,
             period_s=self.period_s,
@@ -126,11 +129,12 @@ def run(
     total = of_run * len(runs.wanted)
     on_step(total - of_run * len(runs.missing), total)
     if runs.missing:
-        backend, (rules, alpha, _) = detect(), runs.tuned()
+        backend, (rules, of_agent, _) = detect(), runs.tuned()
         for name in runs.missing:
             spec, repeat = runs.wanted[name]
             before = total - of_run * len(runs.missing)
-            live = replace(config.live, rules=rules, alpha=alpha, slack=slack(spec.name), seed=SEED + repeat)
+            settled = replace(config.live, rules=rules, **of_agent._asdict())
+            live = replace(settled, slack=slack(spec.name), seed=SEED + repeat)
             done = compare(spec, runs.agent, backend, live, on_step=partial(_shift, on_step, before, total))
             runs.write(name, record(done, runs.kinds[spec.name], repeat))
     return write(results_folder, [runs.read(name) for name in runs.wanted], *runs.tuned(), config)
@@ -197,16 +201,17 @@ class Runs:
         """What was not served yet."""
         return [name for name in self.wanted if not self._path(name).exists()]
 
-    def tuned(self) -> tuple[HpaVpaConfig, float, dict[str, Any]]:
-        """HPA and VPA and the alpha of the agent that are best for others here, and what they were chosen from."""
+    def tuned(self) -> tuple[HpaVpaConfig, AgentSetting, dict[str, Any]]:
+        """HPA and VPA and the setting of the agent that are best for others here, and what they were chosen from."""
         path, config = self._path("rules"), self.config
         if not path.exists():
             others = fitting(self._train_on)[: config.tuned_on]
             tried = settings(config.targets, config.least_cores)
-            self.write("rules", tune(others, Room.here(config.core), config.live, self.agent, tried))
+            of_agent = list(starmap(AgentSetting, product(config.alphas, config.least_cores)))
+            self.write("rules", tune(others, Room.here(config.core), config.live, self.agent, tried, of_agent))
         tuned = self.read("rules")
         try:
-            return HpaVpaConfig(**tuned["rules"]), float(tuned["alpha"]), tuned
+            return HpaVpaConfig(**tuned["rules"]), AgentSetting(tuned["alpha"], tuned["least_cores"]), tuned
         except (TypeError, KeyError) as error:
             raise DataError(f"{path}: not what this experiment writes ({error}); delete it and run again") from None
 

@@ -19,7 +19,7 @@ import pandas as pd
 from flashfm.baselines.scaling import HpaVpaConfig
 from flashfm.controller.arms import FLASH, HPA
 from flashfm.experiments import results
-from flashfm.experiments.live_tuning import level
+from flashfm.experiments.live_tuning import AgentSetting, level, of_chosen
 from flashfm.experiments.results import Row
 from flashfm.reporting.live import simulated_beside_live
 
@@ -151,7 +151,7 @@ def write(
     results_folder: Path,
     records: Sequence[Mapping[str, Any]],
     rules: HpaVpaConfig,
-    alpha: float,
+    of_agent: AgentSetting,
     tuned: Mapping[str, Any],
     config: SideBySideConfig,
 ) -> Path:
@@ -161,7 +161,7 @@ def write(
         results_folder: where they go.
         records: as of `live.record`.
         rules: of the second arm.
-        alpha: of the first.
+        of_agent: of the first.
         tuned: what they were chosen from, as of `live_tuning.tune`.
         config: what was served.
 
@@ -182,9 +182,9 @@ def write(
             f" of {config.steps} steps of {config.period_s:g} s one after the other under the same requests; a core is"
             f" 1/{1 / config.core:g} of one of this machine; the load asks for at most {config.mean_share:g} of what"
             " can be served within the objective, which is drawn for each application as pretraining's are, over its"
-            " latency alone; applications are chosen by costs, of each kind those that have most of what makes it; both"
-            f" arms have the setting of fewest violations on {tuned['applications']} other applications in twins of"
-            f" this machine, the agent alpha {alpha:g}; p99 of the median step;"
+            " latency alone; applications are chosen by costs, of each kind those that have most of what makes it; the"
+            f" rules have the setting of fewest violations on {tuned['applications']} other applications in twins of"
+            " this machine, the agent that of fewest violations at no more core-seconds; p99 of the median step;"
             " simulated: the same controllers and rates, with costs from a few requests measured before"
         ),
         seeds=list(range(config.repeats)),
@@ -192,8 +192,12 @@ def write(
         more={
             "arm_s": config.arm_s,
             "rules": asdict(rules),
-            "alpha": alpha,
-            "tuning": {**{name: tuned[name] for name in ("applications", "agent", "tried")}, "level": level(tuned)},
+            **of_agent._asdict(),
+            "tuning": {
+                **{name: tuned[name] for name in ("applications", "agent", "tried")},
+                "chosen": of_chosen(tuned),
+                "level": level(tuned),
+            },
             "medians": medians(ratio),
             "ratios": [
                 {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
@@ -267,7 +271,7 @@ def markdown(path: Path) -> str:
         "",
         f"Machine: {next(iter(served.values()))['room']}. HPA + VPA: "
         + ", ".join(f"{name} {data['rules'][name]}" for name in ("target", "vertical", "least_cpu_cores"))
-        + f". FLASH: alpha {data['alpha']:g}. The client sent a request"
+        + f". FLASH: alpha {data['alpha']:g}, least_cores {data['least_cores']:g}. The client sent a request"
         f" {1e3 * _latest(data['served']):.0f} ms late at most.",
     ]
     return "\n".join(lines) + "\n"
@@ -276,10 +280,9 @@ def markdown(path: Path) -> str:
 def _tuning(data: Mapping[str, Any]) -> str:
     """What both arms came to on the applications that they were tuned on."""
     of, rules = data["tuning"], data["rules"]
-    (agent,) = (one for one in of["agent"] if one["alpha"] == data["alpha"])
     ours = {name: rules[name] for name in ("target", "vertical", "least_cpu_cores")}
     (chosen,) = (one for one in of["tried"] if {name: one[name] for name in ours} == ours)
-    told = [("FLASH", agent), ("HPA + VPA", chosen)]
+    told = [("FLASH", of["chosen"]), ("HPA + VPA", chosen)]
     if of["level"] is not None:
         told.append(("the best of its settings that takes no more core-seconds than FLASH", of["level"]))
     words = "; ".join(f"{name} {one['violated_s']:.1f} s and {one['core_s']:.0f}" for name, one in told)

@@ -1,8 +1,9 @@
 """Both arms of `live`, tuned alike: on other applications, in the simulator, as they are tried live.
 
-Enters: costs of applications that pretraining saw, room and settings. Leaves: what each setting of the rules and each
-trade-off of the agent comes to, under guardrails and from the same first setting as live. Of each arm the one of fewest
-violations is taken, and of those alike the one of fewest core-seconds.
+Enters: costs of applications that pretraining saw, room and settings. Leaves: what each setting of the rules and of the
+agent comes to, under guardrails and from the same first setting as live. Of the rules the one of fewest violations is
+taken, of the agent the one of fewest violations that takes no more core-seconds than that; of those alike the one of
+fewest core-seconds.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import Any, TypeVar
+from itertools import product, starmap
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,12 +31,13 @@ START_S = 6.0
 SLACK = (5.0, 50.0)
 """Of objectives, over the median of a request alone: three in four of pretraining's pairs are in between. Stricter ones
 leave room for so few requests that a step has no p99."""
-ALPHAS = (0.5, 0.7, 0.9)
+ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Trade-offs of the agent."""
 DAY_S, LEAST_MIB = 3600.0, 64.0
 """Of VPA: what counts as a day, since an arm lasts minutes, and the least memory of a replica."""
 TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 LEAST_CORES = (0.1, 0.5, 1.0, 2.0)
+"""Least limits of a replica, of VPA where it sets CPU and of the agent."""
 
 
 T = TypeVar("T")
@@ -47,6 +49,13 @@ class Outcome:
 
     violated_s: float
     core_s: float
+
+
+class AgentSetting(NamedTuple):
+    """What is tuned of the agent."""
+
+    alpha: float
+    least_cores: float
 
 
 def settings(
@@ -102,43 +111,58 @@ def tune(
     config: LiveConfig,
     agent: FlashAgent,
     tried: Sequence[HpaVpaConfig] | None = None,
+    of_agent: Sequence[AgentSetting] | None = None,
 ) -> dict[str, Any]:
-    """The setting of the rules and the trade-off of the agent, and what they are chosen from.
+    """The settings of the rules and of the agent, and what they are chosen from.
 
     Args:
         others: applications that are not served live.
         room: for replicas.
-        config: settings of live; its rules, alpha and slack are replaced, its seed goes on by one for each application.
+        config: settings of live; its rules, slack and what is tuned of the agent are replaced, its seed goes on by one
+            for each application.
         agent: watches the rules; gets to know each application by episodes of the chosen rules.
-        tried: settings; those of `settings` if None.
+        tried: settings of rules; those of `settings` if None.
+        of_agent: settings of the agent; each of `ALPHAS` with each of `LEAST_CORES` if None.
 
     Returns:
-        JSON-able: `rules` and `alpha`, the chosen ones; `tried` and `agent`, the `Outcome` of each setting of rules and
-        of each alpha, with what tells it from others; `applications`, how many.
+        JSON-able: `rules`, `alpha` and `least_cores`, the chosen ones; `tried` and `agent`, the `Outcome` of each
+        setting of rules and of the agent, with what tells it from others; `applications`, how many.
     """
 
-    def plans(rules: HpaVpaConfig, alpha: float) -> list[Plan]:
-        settled = replace(config, rules=rules, alpha=alpha)
+    def plans(rules: HpaVpaConfig, agent: AgentSetting | None = None) -> list[Plan]:
+        settled = replace(config, rules=rules, **({} if agent is None else agent._asdict()))
         return [
             plan(one, room, replace(settled, seed=config.seed + i, slack=slack(one.name)))
             for i, one in enumerate(others)
         ]
 
     by_rules = [
-        (rules, outcome([of.predicted(HPA, agent) for of in plans(rules, config.alpha)]))
+        (rules, outcome([of.predicted(HPA, agent) for of in plans(rules)]))
         for rules in (settings() if tried is None else tried)
     ]
-    best = _fewest(by_rules)
+    best, cost = _fewest(by_rules)
     by_agent = [
-        (alpha, outcome([of.predicted(FLASH, agent, of.known(agent)) for of in plans(best, alpha)])) for alpha in ALPHAS
+        (one, outcome([of.predicted(FLASH, agent, of.known(agent)) for of in plans(best, one)]))
+        for one in (starmap(AgentSetting, product(ALPHAS, LEAST_CORES)) if of_agent is None else of_agent)
     ]
+    affordable = [(one, what) for one, what in by_agent if what.core_s <= cost.core_s]
     return {
         "rules": vars(best),
-        "alpha": _fewest(by_agent),
+        **_fewest(affordable or by_agent)[0]._asdict(),
         "tried": [{**_told(rules), **vars(what)} for rules, what in by_rules],
-        "agent": [{"alpha": alpha, **vars(what)} for alpha, what in by_agent],
+        "agent": [{**one._asdict(), **vars(what)} for one, what in by_agent],
         "applications": len(others),
     }
+
+
+def of_chosen(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """What the chosen setting of the agent came to.
+
+    Args:
+        tuned: as of `tune`.
+    """
+    chosen = AgentSetting(tuned["alpha"], tuned["least_cores"])
+    return next(one for one in tuned["agent"] if AgentSetting(one["alpha"], one["least_cores"]) == chosen)
 
 
 def level(tuned: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -147,13 +171,12 @@ def level(tuned: Mapping[str, Any]) -> dict[str, Any] | None:
     Args:
         tuned: as of `tune`.
     """
-    (most,) = (one["core_s"] for one in tuned["agent"] if one["alpha"] == tuned["alpha"])
-    there = [one for one in tuned["tried"] if one["core_s"] <= most]
+    there = [one for one in tuned["tried"] if one["core_s"] <= of_chosen(tuned)["core_s"]]
     return min(there, key=lambda one: (one["violated_s"], one["core_s"]), default=None)
 
 
-def _fewest(found: Sequence[tuple[T, Outcome]]) -> T:
-    return min(found, key=lambda one: (one[1].violated_s, one[1].core_s))[0]
+def _fewest(found: Sequence[tuple[T, Outcome]]) -> tuple[T, Outcome]:
+    return min(found, key=lambda one: (one[1].violated_s, one[1].core_s))
 
 
 def _told(rules: HpaVpaConfig) -> dict[str, Any]:
