@@ -22,19 +22,24 @@ from flashfm.errors import DataError, LimitsError
 from flashfm.experiments import live_page
 from flashfm.experiments.live import CPU_MS, KINDS, Runs, SideBySideConfig, chosen, fitting, run
 from flashfm.experiments.live_page import agreement, figures, medians, ratios
+from flashfm.experiments.live_tuning import AgentSetting
 from flashfm.measurements.limits import detect
 from flashfm.tasks.autoscaling.calibration import ApplicationCosts
 from flashfm.tasks.autoscaling.scenario import default, split
 
-TINY = SideBySideConfig(1, ("CPU bound",), 1, 3, 1.0, tuned_on=2, targets=(0.5,), least_cores=(0.5,))
+TINY = SideBySideConfig(1, ("CPU bound",), 1, 3, 1.0, tuned_on=2, targets=(0.5,), least_cores=(0.5,), alphas=(0.9,))
 TUNED: dict[str, Any] = {
     "rules": vars(HpaVpaConfig(target=0.3, vertical="both", least_cpu_cores=1.0)),
     "alpha": 0.9,
+    "least_cores": 0.5,
     "tried": [
         {"target": 0.3, "vertical": "both", "least_cpu_cores": 1.0, "violated_s": 5.0, "core_s": 200.0},
         {"target": 0.5, "vertical": "both", "least_cpu_cores": 1.0, "violated_s": 10.0, "core_s": 100.0},
     ],
-    "agent": [{"alpha": 0.7, "violated_s": 9.0, "core_s": 90.0}, {"alpha": 0.9, "violated_s": 6.0, "core_s": 150.0}],
+    "agent": [
+        {"alpha": 0.9, "least_cores": 0.1, "violated_s": 9.0, "core_s": 90.0},
+        {"alpha": 0.9, "least_cores": 0.5, "violated_s": 6.0, "core_s": 150.0},
+    ],
     "applications": 30,
 }
 
@@ -119,12 +124,11 @@ def test_the_simulator_is_held_against_what_was_live() -> None:
 def test_a_page_shows_every_application_and_what_nothing_was_answered_in(tmp_path: Path) -> None:
     silent = record("silent", live={"median_p99_s": None})  # type: ignore[dict-item]
     records = [silent, *(record("a", repeat, live={"core_s": 70.0 + repeat}) for repeat in range(2))]
-    path = live_page.write(
-        tmp_path, records, HpaVpaConfig(**TUNED["rules"]), 0.9, TUNED, replace(SideBySideConfig(), repeats=2)
-    )
+    rules, of_agent = HpaVpaConfig(**TUNED["rules"]), AgentSetting(0.9, 0.5)
+    path = live_page.write(tmp_path, records, rules, of_agent, TUNED, replace(SideBySideConfig(), repeats=2))
     data = json.loads(path.read_text())
     assert data["command"] == "flashfm reproduce live --quick"
-    assert (data["rules"]["target"], data["alpha"]) == (0.3, 0.9)
+    assert (data["rules"]["target"], data["alpha"], data["least_cores"]) == (0.3, 0.9, 0.5)
     assert data["tuning"]["level"]["target"] == 0.5, "the other takes more core-seconds than the agent"
     assert len(data["rows"]) == 2 * 2 * 2 * 5
     text = path.with_suffix(".md").read_text()

@@ -56,6 +56,9 @@ def local(
         None, help="Objective for the p99 in ms [five times the median of a request that is alone]."
     ),
     alpha: float = typer.Option(0.7, help="Weight of the SLO against utilisation, 0 to 1."),
+    least_cores: float = typer.Option(
+        0.1, help="Least CPU limit of a replica in the hands of the agent, 0.1 to 4; more makes a request faster."
+    ),
     rate: float | None = typer.Option(
         None, help="Mean requests a second [about a third of what this machine can serve within the objective]."
     ),
@@ -127,6 +130,7 @@ def local(
         steps=round(60 * minutes / period_s),
         period_s=period_s,
         alpha=alpha,
+        least_cores=least_cores,
         slo_s=None if slo_ms is None else slo_ms / 1000,
         mean_per_s=rate,
         warm_up=warm_up.value,
