@@ -21,8 +21,8 @@ import _form  # noqa: E402
 import _run  # noqa: E402
 from _figures import Asked, Found  # noqa: E402
 
-MINUTES = {"control_loop", "embedded_scan", "fleet", "operator_scale", "regressors"}
-"""They take too long for a test, and have no quick way, or need minutes in it."""
+MINUTES = {"control_loop", "embedded_scan", "fleet", "operator_scale", "regressors", "workers"}
+"""They take too long for a test, and have no quick way, or need half a minute and more in it."""
 SECONDS = sorted(path.stem for path in BENCHMARKS.glob("[a-z]*.py") if path.stem not in MINUTES)
 QUICK = Asked(as_json=True, write=False, quick=True)
 

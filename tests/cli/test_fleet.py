@@ -42,6 +42,15 @@ def test_every_application_has_a_row_and_the_sums_are_told(flashfm, model: Path,
     assert told["recommended"] + told["stay"] + told["declined"] == 2
 
 
+def test_a_worker_makes_the_same_plan(flashfm, model: Path, fleet: Path, tmp_path: Path) -> None:
+    plans = [tmp_path / f"{name}.parquet" for name in ("here", "there")]
+    for plan, more in zip(plans, ((), ("--engine", "local", "--workers", "2")), strict=True):
+        code, said, err = flashfm("recommend", "--data", fleet, "--out", plan, "--model", model, *more)
+        assert (code, err) == (0, "")
+        assert "of 3" in said
+    assert plans[0].read_bytes() == plans[1].read_bytes()
+
+
 def test_patches_and_a_page_are_made_of_the_plan(flashfm, model: Path, fleet: Path, tmp_path: Path) -> None:
     to = tmp_path / "apply"
     patches = ("--patch", f"sam:{to}/sizes.yaml", "--patch", f"csv:{to}/plan.csv", "--patch", f"kustomize:{to}/k8s")
@@ -90,6 +99,11 @@ def test_one_alone_is_answered_as_in_the_fleet(flashfm, model: Path, fleet: Path
         (("--data", "FLEET", "--page", "plan.pdf"), "--page plan.pdf: expected a file ending in .html"),
         (("SHOTS", "--page", "plan.html"), "or --data FILE for many, which takes --out"),
         (("--data", "FLEET", "--pair-column", "name"), "no column 'name'"),
+        (("--engine", "ray"), "or --data FILE for many, which takes --out"),
+        (("SHOTS", "--workers", "2"), "or --data FILE for many, which takes --out"),
+        (("--data", "FLEET", "--workers", "0"), "--workers 0: expected at least 1"),
+        (("--data", "FLEET", "--engine", "spark"), "--engine spark: expected one of local, ray"),
+        (("--data", "FLEET", "--address", "10.0.0.1:6379"), "only --engine ray takes one"),
     ],
 )
 def test_what_is_refused_is_one_line(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flashfm.engine.node import node
 from flashfm.errors import FlashError, ShotsError
 
 Told = Callable[[int, int], object]
@@ -173,6 +174,11 @@ def meets_another(folder: Path, _told: Told) -> int:
     return os.getpid()
 
 
+def meets_another_somewhere(folder: Path, told: Told) -> str:
+    meets_another(folder, told)
+    return node()
+
+
 def counts_others(folder: Path, _told: Told) -> int:
     """How many are at work beside this one."""
     mine = folder / f"busy-{os.getpid()}-{time.monotonic_ns()}"
@@ -181,6 +187,17 @@ def counts_others(folder: Path, _told: Told) -> int:
     others = len(list(folder.glob("busy-*"))) - 1
     mine.unlink()
     return others
+
+
+def others_on_its_node(folder: Path, told: Told) -> tuple[str, int]:
+    """The node's name, and how many are at work there beside this one."""
+    (folder / node()).mkdir(exist_ok=True)
+    return node(), counts_others(folder / node(), told)
+
+
+def waits_for_go_somewhere(folder: Path, told: Told) -> str:
+    waits_for_go(folder, told)
+    return node()
 
 
 def waits_for_go(folder: Path, _told: Told) -> str:

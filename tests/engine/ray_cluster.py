@@ -25,6 +25,7 @@ STORE = 80 * 2**20
 """Bytes in the object store of each node, which is little."""
 ADDRESS = "127.0.0.2"
 """Ray takes 127.0.0.1 for the address of the machine on its network."""
+TESTS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "measurements")]
 HELPER = """
 import json, os, sys
 
@@ -48,11 +49,12 @@ class RayCluster:
     """A head, and nodes that can be added and removed.
 
     Args:
-        nodes: beside the head; each node has one core.
+        nodes: beside the head; each has one core.
+        head_cores: of the head.
         system: settings of the whole cluster.
     """
 
-    def __init__(self, nodes: int = 1, **system: object) -> None:
+    def __init__(self, nodes: int = 1, *, head_cores: int = 1, **system: object) -> None:
         self.folder = Path(mkdtemp(prefix="ray-"))
         self.token = secrets.token_hex(32)
         self._errors = (self.folder / "errors").open("wb")
@@ -68,11 +70,11 @@ class RayCluster:
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN": self.token,
                 "RAY_TMPDIR": str(self.folder),
-                "PYTHONPATH": str(Path(__file__).parent),  # as if the tests were installed on the nodes
+                "PYTHONPATH": os.pathsep.join(TESTS),  # as if the tests were installed on the nodes
             },
         )
         try:
-            self.address = self.add("head", _system_config=system)
+            self.address = self.add("head", num_cpus=head_cores, _system_config=system)
             for i in range(nodes):
                 self.add(f"node-{i}")
         except BaseException:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import engine_items
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashfm.engine import schedule
@@ -100,3 +102,72 @@ def test_what_was_done_before_all_broke_is_yielded(n: int, after: int, seed: int
             yielded.update(run)
         assert len(yielded) == after
     assert where.closed
+
+
+# -- items that come one by one, and results in their order ------------------------------------------------------------
+
+
+class Counted:
+    """Items without end, or up to some; holds the number that is in hand against a limit whenever one is drawn."""
+
+    def __init__(self, limit: int, end: int | None = None) -> None:
+        self._limit, self._end = limit, end
+        self.drawn, self.most = 0, 0
+        self.yielded: list[tuple[str, int]] = []
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        for i in itertools.count() if self._end is None else range(self._end):
+            self.drawn += 1
+            in_hand = self.drawn - len(self.yielded)
+            assert in_hand <= self._limit
+            self.most = max(self.most, in_hand)
+            yield str(i), i
+
+
+@settings(max_examples=20)
+@given(places=st.integers(1, 5), seed=st.integers(0, 2**32))
+def test_an_item_is_drawn_when_it_can_start(places: int, seed: int) -> None:
+    where, items = Shuffled(places, {}, seed), Counted(places)
+    for done in schedule.run(where, items, lambda *_: None):
+        items.yielded.append(done)
+        if len(items.yielded) == 20:
+            break
+    assert items.drawn < 20 + 2 * places
+    assert items.most == where.most == places
+
+
+@given(losses=counts, places=st.integers(1, 4), most=st.integers(1, 8), seed=st.integers(0, 2**32))
+def test_results_come_in_the_order_of_the_items_and_few_are_in_hand(
+    losses: list[int], places: int, most: int, seed: int
+) -> None:
+    where = Shuffled(places, {str(i): n for i, n in enumerate(losses)}, seed)
+    items = Counted(most, len(losses))
+    for done in schedule.run(where, items, lambda *_: None, most=lambda: most):
+        items.yielded.append(done)
+    assert items.yielded == [(str(i), i * i) for i in range(len(losses))]
+    assert where.most == min(places, most, len(losses))
+    assert where.closed
+
+
+class FirstIsLast(Shuffled):
+    """Has the first item done when there is nothing else to do."""
+
+    def wait(self) -> list[Event]:
+        first = self._at.pop("0", None)
+        events = super().wait() if self._at else []
+        if first is not None:
+            if events or self._at:
+                self._at["0"] = first
+            else:
+                events = [Outcome("0", perform(self._work, first, lambda *_: None))]
+        return events
+
+
+def test_a_first_item_that_takes_long_lets_no_more_start_than_may_be_in_hand() -> None:
+    where, items = FirstIsLast(3, {}, seed=0), Counted(7, 30)
+    drawn_when_first_came = 0
+    for done in schedule.run(where, items, lambda *_: None, most=lambda: 7):
+        drawn_when_first_came = drawn_when_first_came or items.drawn
+        items.yielded.append(done)
+    assert drawn_when_first_came == items.most == 7
+    assert [name for name, _ in items.yielded] == [str(i) for i in range(30)]

@@ -5,6 +5,7 @@ The plan is written first; patches and page are made from it alone.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from flashfm.cli.printing import print_json, print_table
 from flashfm.errors import DataError
 
 if TYPE_CHECKING:
+    from flashfm.engine.base import Engine
     from flashfm.fleet import FleetSettings, FleetSummary, Patched
 
 PAGES = (".html", ".htm")
@@ -32,8 +34,13 @@ class Asked:
     as_json: bool
 
 
-def run(asked: Asked, settings: FleetSettings) -> None:
+def run(asked: Asked, settings: FleetSettings, engine: AbstractContextManager[Engine]) -> None:
     """Write the plan and what is made of it, and say what it comes to.
+
+    Args:
+        asked: what is wanted.
+        settings: the aim, and how rows are read.
+        engine: where applications are answered for; it is entered here.
 
     Raises:
         FlashError: what concerns all pairs; what is wrong with one is in its row.
@@ -46,8 +53,8 @@ def run(asked: Asked, settings: FleetSettings) -> None:
     wanted = _checked(asked)
     model = FlashRegressor.from_pretrained(asked.model)
     words = f"what was done is kept in {asked.out}.parts, and the same command goes on"
-    with kept(words), progress_bar(asked.data.name, quiet=asked.as_json) as on_step:
-        summary = recommend(asked.data, asked.out, model, settings, on_step)
+    with kept(words), engine as where, progress_bar(asked.data.name, quiet=asked.as_json) as on_step:
+        summary = recommend(asked.data, asked.out, model, settings, on_step, where)
     patched = [write_patches(asked.out, path, kind, None if kind == "csv" else asked.names) for kind, path in wanted]
     if asked.page is not None:
         from flashfm.reporting.fleet import page

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,7 +18,7 @@ from flashfm.errors import LimitsError, MeasureError, SpecError
 
 if TYPE_CHECKING:
     from flashfm.applications.spec import ApplicationSpec
-    from flashfm.measurements.campaign import Campaign, Runner
+    from flashfm.measurements.campaign import Campaign, Recorded
     from flashfm.measurements.harness import Sample
     from flashfm.records import Measurement
 
@@ -29,7 +32,9 @@ EXAMPLE = """Examples:
 
   flashfm measure --apps my-app.json --platform openwhisk --neighbours 2 --out data.parquet
 
-  flashfm measure --apps seed:0/3 --rate 30 --duration 600 --out data.parquet"""
+  flashfm measure --apps seed:0/3 --rate 30 --duration 600 --out data.parquet
+
+  flashfm measure --apps seed:0/0-999 --engine ray --address 10.0.0.5:6379 --out data.parquet"""
 
 
 def command(
@@ -51,6 +56,12 @@ def command(
     pack: float = typer.Option(-1.0, help="Cores that runs side by side may fill; 0: one at a time [80 % of all]."),
     core: int = typer.Option(-1, help="Core of an openwhisk node [the last]."),
     seed: int = typer.Option(0, help="Order of visits and times of requests."),
+    engine: str = typer.Option(
+        "local", metavar="local|ray", help="Where: this machine, or all nodes of a cluster of Ray, each a share."
+    ),
+    address: str | None = typer.Option(
+        None, metavar="HOST:PORT", help="Of the cluster [one is started on this machine]."
+    ),
     check: bool = typer.Option(False, "--check", help="Only report how limits can be set on this machine."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -58,7 +69,9 @@ def command(
     if check:
         _check(as_json)
         return
-    from flashfm.measurements.campaign import Campaign, OpenLoad, Runner
+    from flashfm.engine.choose import RAY, engine_of
+    from flashfm.measurements.campaign import Campaign, OpenLoad, Runner, run
+    from flashfm.measurements.cluster import Plan, Spread
     from flashfm.measurements.journal import Journal
     from flashfm.measurements.limits import detect
     from flashfm.measurements.platforms import Lambda, OpenWhisk
@@ -77,6 +90,11 @@ def command(
     for option, value in (("--invocations", invocations), ("--passes", passes), ("--instances", instances)):
         if value < 1:
             raise MeasureError(f"{option} is {value}; expected at least 1")
+    if engine == RAY and function:
+        raise MeasureError(
+            f"--function {function[0]}: --engine ray measures what all nodes have; measure your function on each"
+            " machine without --engine"
+        )
     if not 0 < timeout <= 86_400:
         raise MeasureError(f"--timeout is {timeout:g}; expected seconds above 0, at most a day")
     where = Lambda() if platform == "lambda" else OpenWhisk(neighbours)
@@ -90,19 +108,23 @@ def command(
         seed=seed,
         timeout_s=timeout,
     )
-    backend = detect()
+    cores, on_core = None if pack < 0 else pack, None if core < 0 else core
+    path = out.with_name(out.name + ".journal")
+    runner: Recorded
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(out.with_name(out.name + ".journal"), campaign.settings()))
         stack.enter_context(_terminate_like_interrupt())
-        runner = Runner(
-            campaign,
-            journal,
-            backend,
-            pack=None if pack < 0 else pack,
-            core=None if core < 0 else core,
-        )
+        machines = stack.enter_context(engine_of(engine, address=address, whole_nodes=True))
+        if engine == RAY:
+            journal = stack.enter_context(Journal(path, {**campaign.settings(), "engine": engine}))
+            runner = spread = Spread(Plan(campaign, cores, on_core), journal, machines)
+            go, limits = spread.run, None
+        else:
+            backend = detect()
+            journal = stack.enter_context(Journal(path, campaign.settings()))
+            runner = alone = Runner(campaign, journal, backend, pack=cores, core=on_core)
+            go, limits = partial(run, alone), backend.name
         try:
-            measure_with_progress(campaign, runner, journal.path, quiet=as_json)
+            measure_with_progress(campaign, runner, go, path, quiet=as_json)
         except KeyboardInterrupt:
             _write(runner.measurements(), out)
             done = sum(1 for _ in journal.samples)
@@ -110,8 +132,8 @@ def command(
             raise KeyboardInterrupt(words) from None
         measured = runner.measurements()
     _write(measured, out)
-    journal.path.unlink()
-    _report(measured, out, backend.name, as_json=as_json)
+    path.unlink()
+    _report(measured, out, limits, as_json=as_json)
 
 
 def applications(text: str, functions: list[str] | None = None, event: str = "{}") -> list[ApplicationSpec]:
@@ -161,8 +183,10 @@ def _numbers(option: str, text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, quiet: bool) -> None:
-    """Run a campaign; a bar with the time left, and a line for each bad outcome, unless `quiet`."""
+def measure_with_progress(
+    campaign: Campaign, runner: Recorded, run: Callable[[], None], journal: Path, *, quiet: bool
+) -> None:
+    """Call `run`, which runs a campaign; a bar with the time left, and a line for each bad outcome, unless `quiet`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -172,8 +196,6 @@ def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, 
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
-
-    from flashfm.measurements.campaign import run
 
     console = Console(stderr=True)
     columns = (
@@ -204,7 +226,7 @@ def measure_with_progress(campaign: Campaign, runner: Runner, journal: Path, *, 
                 console.print(f"{app} at {sample.config.memory_mb} MB: {waited}; more --instances or a lower --rate?")
 
         runner.on_visit = visited
-        run(runner)
+        run()
 
 
 def _write(measured: list[Measurement], out: Path) -> None:
@@ -214,14 +236,20 @@ def _write(measured: list[Measurement], out: Path) -> None:
         MeasurementTable.from_measurements(measured).write(out)
 
 
-def _report(measured: list[Measurement], out: Path, backend: str, *, as_json: bool) -> None:
-    outcomes: dict[str, int] = {}
-    for m in measured:
-        outcomes[m.outcome] = outcomes.get(m.outcome, 0) + 1
+def _report(measured: list[Measurement], out: Path, limits: str | None, *, as_json: bool) -> None:
+    """What there is; `limits` says how they were set, None that nodes had their own way."""
+    outcomes = Counter[str](m.outcome for m in measured)
+    nodes = Counter(m.platform.partition("@")[2] for m in measured)
     if as_json:
-        print(json.dumps({"out": str(out), "rows": len(measured), "outcomes": outcomes, "limits": backend}))
+        how: dict[str, Any] = {"nodes": nodes} if limits is None else {"limits": limits}
+        print(json.dumps({"out": str(out), "rows": len(measured), "outcomes": outcomes, **how}))
         return
-    print(f"{len(measured)} rows in {out} ({', '.join(f'{n} {k}' for k, n in outcomes.items())}); limits by {backend}")
+    said = f"by node: {_counted(nodes)}" if limits is None else f"limits by {limits}"
+    print(f"{len(measured)} rows in {out} ({_counted(outcomes)}); {said}")
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in counts.items())
 
 
 def _check(as_json: bool) -> None:

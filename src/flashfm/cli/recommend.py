@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """Example: flashfm recommend shots.csv --max-slowdown 1.2 --today memory_mb=1024
 
-  A whole fleet: flashfm recommend --data fleet.parquet --out plan.parquet
+  A whole fleet: flashfm recommend --data fleet.parquet --out plan.parquet --workers 2
 
   Exit code 9: no recommendation can be given; the reason and what would help are printed."""
 DECLINED = 9
@@ -80,6 +80,24 @@ def command(
         " takes less than half the time.",
         show_default=False,
     ),
+    engine: str | None = typer.Option(
+        None,
+        metavar="local|ray",
+        help="With --data: where applications are answered for, this machine or a cluster of Ray [local].",
+        show_default=False,
+    ),
+    workers: int | None = typer.Option(
+        None,
+        "--workers",
+        help="With --data: parts that are worked on at a time [1; on Ray, its cores].",
+        show_default=False,
+    ),
+    address: str | None = typer.Option(
+        None,
+        metavar="HOST:PORT",
+        help="With --engine ray: of the cluster [one is started on this machine].",
+        show_default=False,
+    ),
     model: str | None = shared.Model,
     app: str | None = shared.App,
     platform: str | None = shared.Platform,
@@ -104,6 +122,7 @@ def command(
     """Recommend a configuration, with reasons, or say why none can be given."""
     if data is not None:
         from flashfm.act import load_prices
+        from flashfm.engine.choose import LOCAL, engine_of
         from flashfm.fleet import FleetSettings
 
         _fleet_alone(shots=shots, app=app, platform=platform, today=today)
@@ -122,12 +141,13 @@ def command(
         asked = fleet.Asked(
             data, out or Path("out/plan.parquet"), model or shared.DEFAULT_MODEL, tuple(patch), names, page, as_json
         )
-        fleet.run(asked, settings)
+        fleet.run(asked, settings, engine_of(LOCAL if engine is None else engine, workers, address))
         return
-    if shots is None or any(of is not None for of in (out, fine_tune, names, page)) or patch:
+    of_many = (out, fine_tune, names, page, engine, workers, address)
+    if shots is None or any(of is not None for of in of_many) or patch:
         raise DataError(
             "give the measured rows of one application as SHOTS; or --data FILE for many, which takes --out, --patch,"
-            " --names, --page and --fine-tune"
+            " --names, --page, --fine-tune, --engine, --workers and --address"
         )
     given = shared.ShotsFile(shots, app, platform, target, pair_column, platform_column, check_units)
     answer = shared.answering(given, model)

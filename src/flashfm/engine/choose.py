@@ -13,7 +13,7 @@ ENGINES = (LOCAL, RAY)
 
 
 def engine_of(
-    name: str = LOCAL, workers: int | None = None, address: str | None = None
+    name: str = LOCAL, workers: int | None = None, address: str | None = None, *, whole_nodes: bool = False
 ) -> AbstractContextManager[Engine]:
     """The engine of that name, for the length of a block.
 
@@ -22,6 +22,7 @@ def engine_of(
         workers: items that are worked on at a time. Absent, one on this machine, which is then worked on in this very
             process, and as many as the cluster has cores on Ray.
         address: of a cluster of Ray, as HOST:PORT; None starts one on this machine that ends with the block.
+        whole_nodes: on Ray an item has a node to itself, and there are as many workers as nodes.
 
     Raises:
         EngineError: no engine has that name, there are no workers, or an address is given that is not asked for; on
@@ -32,7 +33,7 @@ def engine_of(
     if name == RAY:
         from flashfm.engine.ray import Ray
 
-        return Ray(address, workers)
+        return Ray(address, workers, whole_nodes=whole_nodes)
     if address is not None:
         raise EngineError(f"--address {address}: only --engine {RAY} takes one")
     if (1 if workers is None else not_fewer_than_one(workers)) == 1:

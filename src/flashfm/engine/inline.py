@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 
-from flashfm.engine.base import OnTold, R, T, Told
+from flashfm.engine.base import OnTold, R, T, Told, named
 from flashfm.engine.threads import one_thread
 
 
@@ -25,10 +25,15 @@ class Inline:
         """Nothing is left to end."""
 
     def run(
-        self, work: Callable[[T, Told], R], items: Mapping[str, T], on_told: OnTold = lambda *_: None
+        self,
+        work: Callable[[T, Told], R],
+        items: Mapping[str, T] | Iterable[tuple[str, T]],
+        on_told: OnTold = lambda *_: None,
+        *,
+        ordered: bool = False,  # noqa: ARG002  here they always are
     ) -> Iterator[tuple[str, R]]:
         """Work on one item after the other, in their order; see `Engine.run`."""
-        for name, item in items.items():
+        for name, item in named(items):
             try:
                 with one_thread():
                     made = work(item, partial(on_told, name))

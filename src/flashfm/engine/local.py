@@ -7,12 +7,12 @@ on. (The pool of `concurrent.futures` ends as a whole with any of its processes,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import wait
 from types import TracebackType
 
 from flashfm.engine import schedule
-from flashfm.engine.base import TRIES, OnTold, R, T, Told, not_fewer_than_one
+from flashfm.engine.base import AHEAD, TRIES, OnTold, R, T, Told, not_fewer_than_one
 from flashfm.engine.child import Child, end
 from flashfm.engine.schedule import Event, Lost, Outcome, Progress
 from flashfm.engine.task import pack
@@ -54,10 +54,17 @@ class Local:
         self.end(*self._all)
 
     def run(
-        self, work: Callable[[T, Told], R], items: Mapping[str, T], on_told: OnTold = lambda *_: None
+        self,
+        work: Callable[[T, Told], R],
+        items: Mapping[str, T] | Iterable[tuple[str, T]],
+        on_told: OnTold = lambda *_: None,
+        *,
+        ordered: bool = False,
     ) -> Iterator[tuple[str, R]]:
         """Work on the items in so many processes; see `Engine.run`."""
-        yield from schedule.run(_Run(self, pack(work, "the work")), items, on_told, self._tries)
+        places = _Run(self, pack(work, "the work"))
+        most = (lambda: AHEAD * self.workers) if ordered else None
+        yield from schedule.run(places, items, on_told, self._tries, most)
 
     def take(self) -> _Worker:
         """A process that waits for work."""

@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from flashfm.engine import schedule
-from flashfm.engine.base import TRIES, OnTold, R, T, Told, not_fewer_than_one
+from flashfm.engine.base import AHEAD, TRIES, OnTold, R, T, Told, not_fewer_than_one
 from flashfm.engine.child import Child, end
 from flashfm.engine.guard import Guard
 from flashfm.engine.schedule import Broken, Event, Lost, Outcome
@@ -41,17 +41,21 @@ QUEUE = 2
 _LAST_BYTES = 4000
 _STAMP = re.compile(r"^\[.*?\] (\w+\.\w+:\d+: )?")
 _OWN_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
+OUTSIDE = "8.8.8.8"
+"""An address towards which Ray finds that of a machine on its network; nothing is sent there."""
 
 
 class Ray:
-    """Tasks of Ray, one core each. A cluster is started or joined on entering the block.
+    """Tasks of Ray, of one core or of one node each. A cluster is started or joined on entering the block.
 
     Args:
         address: HOST:PORT of the head of a cluster that this machine is part of, joined with the token in
             `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` where `RAY_AUTH_MODE` is `token`. None starts a cluster of this
             machine alone, with a token of its own, which nothing but the loopback device reaches.
-        workers: items that are worked on at a time, at least 1; None for as many as there are cores, which is looked at
-            again and again.
+        workers: items that are worked on at a time, at least 1; None for as many as there are cores, or nodes, which is
+            looked at again and again.
+        whole_nodes: give an item all cores of a node, so that no other is worked on beside it; one that is lost with
+            its node goes to another node. `flashfm.engine.node.node` names the node.
         tries: how often an item is worked on whose worker or node is lost, at least 1.
 
     Raises:
@@ -59,15 +63,22 @@ class Ray:
             cluster cannot be started or joined.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None, *, tries: int = TRIES) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        *,
+        whole_nodes: bool = False,
+        tries: int = TRIES,
+    ) -> None:
         host, _, port = (address or "").rpartition(":")
         if address is not None and ("://" in address or not host or not port.isdecimal()):
             raise EngineError(
                 f"--address {address}: expected HOST:PORT, the head of a cluster that this machine is part of"
             )
         self._address, self._limit = address, None if workers is None else not_fewer_than_one(workers)
-        self._tries = tries
-        self._cores: int | None = None
+        self._whole_nodes, self._tries = whole_nodes, tries
+        self._places: int | None = None
         self._runs = 0
         self._heard: dict[int, list[Event]] = {}
         self._broken: EngineError | None = None
@@ -78,12 +89,24 @@ class Ray:
     @property
     def workers(self) -> int:
         """Items that are worked on at a time; what the cluster last had where no number is given."""
-        return max(1, self._cores or 0) if self._limit is None else self._limit
+        return max(1, self._places or 0) if self._limit is None else self._limit
+
+    @property
+    def head(self) -> str | None:
+        """Host of the cluster's head as a node reaches it; None for a cluster that is of this machine alone.
+
+        Where the head is named by a loopback address, the address is any other: this machine is the head's, and Ray
+        has the address of it on its network.
+        """
+        if self._address is None:
+            return None
+        host = self._address.rpartition(":")[0].strip("[]")
+        return OUTSIDE if host in _OWN_NAMES else host
 
     @property
     def at_most(self) -> int:
         """Items that are with Ray at a time."""
-        return QUEUE * self.workers if self._limit is None else self._limit
+        return self.workers if self._whole_nodes or self._limit is not None else QUEUE * self.workers
 
     def __enter__(self) -> Ray:
         if find_spec("ray") is None:
@@ -105,14 +128,20 @@ class Ray:
         self._close()
 
     def run(
-        self, work: Callable[[T, Told], R], items: Mapping[str, T], on_told: OnTold = lambda *_: None
+        self,
+        work: Callable[[T, Told], R],
+        items: Mapping[str, T] | Iterable[tuple[str, T]],
+        on_told: OnTold = lambda *_: None,
+        *,
+        ordered: bool = False,
     ) -> Iterator[tuple[str, R]]:
         """Work on the items as tasks; see `Engine.run`. Progress within items is not heard of."""
         self._runs += 1
         places = _Run(self, self._runs)
         self._heard[self._runs] = []
         self.send("work", self._runs, pack(work, "the work"))
-        yield from schedule.run(places, items, on_told, self._tries)
+        most = (lambda: AHEAD * self.at_most) if ordered else None
+        yield from schedule.run(places, items, on_told, self._tries, most)
 
     def send(self, *command: object) -> None:
         """Tell the driver something; that it is gone is found by `hear`."""
@@ -142,9 +171,10 @@ class Ray:
             while self._pipe.poll(within_s):
                 word, *what = self._pipe.recv()
                 within_s = 0.0
-                if word == "cores":
-                    (self._cores,) = what
-                    schedule.log.info("%s: cores: %d", self._where, self._cores)
+                if word == "places":
+                    (self._places,) = what
+                    kind = "nodes" if self._whole_nodes else "cores"
+                    schedule.log.info("%s: %s: %d", self._where, kind, self._places)
                 elif word == "broken":
                     self._broken = EngineError(f"{self._where} {what[0]}")
                     return
@@ -171,9 +201,9 @@ class Ray:
             self._guard = Guard(self._driver.pid, folder)
         else:
             self._driver = Child("flashfm.engine.ray_driver", {}, self._errors)
-        self._pipe.send((self._address, self._limit))
+        self._pipe.send((self._address, self._limit, self._whole_nodes))
         until = time.monotonic() + START_S
-        while self._cores is None and self._broken is None:
+        while self._places is None and self._broken is None:
             if time.monotonic() > until:
                 raise EngineError(f"{self._where} gave no answer within {START_S:g} s{self._last_words()}")
             self._listen(WAIT_S)
@@ -206,7 +236,7 @@ class Ray:
 
     def _close(self) -> None:
         if self._driver is not None:
-            end([self._driver], STOP_S if self._cores is not None else WAIT_S)
+            end([self._driver], STOP_S if self._places is not None else WAIT_S)
             self._driver = None
         if self._errors is not None:
             self._errors.close()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from flashfm.engine.base import TRIES, OnTold
+from flashfm.engine.base import TRIES, OnTold, named
 from flashfm.engine.task import pack, result_of
 from flashfm.errors import EngineError
 
@@ -70,32 +70,93 @@ class Places(Protocol):
         """Give up what is not done."""
 
 
-def run(places: Places, items: Mapping[str, Any], on_told: OnTold, tries: int = TRIES) -> Iterator[tuple[str, Any]]:
+class _InHand:
+    """Items from when they are drawn to when what was made of them is handed out."""
+
+    def __init__(self, items: Mapping[str, Any] | Iterable[tuple[str, Any]], most: Callable[[], int] | None) -> None:
+        self._coming, self._most = named(items), most
+        self._packed: dict[str, bytes] = {}
+        """Of those that are not done, so that each can be worked on again."""
+        self._again: deque[str] = deque()
+        """Those that have lost their worker."""
+        self.failed: Exception | None = None
+        """What drawing an item raised; no more are drawn."""
+        self._order: deque[str] = deque()
+        """All in hand, as they were drawn, where they are handed out in that order."""
+        self._made: dict[str, Any] = {}
+        """Of those that wait for one before them."""
+
+    def next(self) -> tuple[str, bytes] | None:
+        """What is worked on next, where anything is: another while there may be more, then those that were lost."""
+        if self.failed is None and (self._most is None or len(self._order) < self._most()):
+            try:
+                for name, item in self._coming:
+                    self._packed[name] = pack(item, f"item {name!r}")
+                    if self._most is not None:
+                        self._order.append(name)
+                    return name, self._packed[name]
+            except Exception as error:  # noqa: BLE001  raised when those before it are done
+                self.failed = error
+        return (name := self._again.popleft(), self._packed[name]) if self._again else None
+
+    @property
+    def all_done(self) -> bool:
+        """Whether none that was drawn is left to work on."""
+        return not self._packed
+
+    def lost(self, name: str) -> None:
+        """One is to be worked on again."""
+        self._again.append(name)
+
+    def done(self, name: str, made: Any) -> Iterator[tuple[str, Any]]:
+        """What is handed out now that one is done."""
+        del self._packed[name]
+        if self._most is None:
+            yield name, made
+            return
+        self._made[name] = made
+        while self._order and self._order[0] in self._made:
+            first = self._order.popleft()
+            yield first, self._made.pop(first)
+
+
+def run(
+    places: Places,
+    items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+    on_told: OnTold,
+    tries: int = TRIES,
+    most: Callable[[], int] | None = None,
+) -> Iterator[tuple[str, Any]]:
     """Work on all items, each until it is done or has lost its worker `tries` times.
 
-    An item that lost its worker goes to the end, so that another that used up the memory beside it may be done by then.
+    An item that lost its worker goes to the end, so that another that used up the memory beside it may be done by then;
+    the end of those in hand, where there is a `most`.
 
     Args:
         places: where; they are closed at the end, however it comes.
-        items: by name.
+        items: by name; each is drawn when it can start.
         on_told: told of progress within items.
         tries: at least 1.
+        most: where results are wanted in the order of the items, how many items may be in hand: at work, or done and
+            waiting for one before them. At least 1, and asked for whenever another is to be drawn.
 
     Yields:
-        Name and result, in the order in which items are done.
+        Name and result, in the order in which items are done, or in that of the items.
 
     Raises:
         EngineError: an item lost its worker too often, or what works is gone.
-        Exception: what an item raised; what others were done by then is yielded before.
+        Exception: what an item raised, when what others were done by then is yielded; or what drawing one raised, when
+            all before it are.
     """
-    waiting, lost = deque(items), Counter[str]()
-    started: set[str] = set()
+    in_hand, lost = _InHand(items, most), Counter[str]()
     try:
-        while waiting or started:
-            while waiting and places.free():
-                name = waiting.popleft()
-                places.start(name, pack(items[name], f"item {name!r}"))
-                started.add(name)
+        while True:
+            while places.free() and (following := in_hand.next()) is not None:
+                places.start(*following)
+            if in_hand.all_done:
+                if in_hand.failed is not None:
+                    raise in_hand.failed
+                return
             failed: Exception | None = None
             for event in places.wait():
                 if isinstance(event, Progress):
@@ -104,17 +165,16 @@ def run(places: Places, items: Mapping[str, Any], on_told: OnTold, tries: int = 
                 try:
                     if isinstance(event, Broken):
                         raise event.why
-                    started.remove(event.name)
                     if isinstance(event, Lost):
                         lost[event.name] += 1
                         _again(event, lost[event.name], tries)
-                        waiting.append(event.name)
+                        in_hand.lost(event.name)
                         continue
                     made = result_of(event.name, event.made)
                 except Exception as error:  # noqa: BLE001  raised below, when what else is done has been handed out
                     failed = failed or error
                     continue
-                yield event.name, made
+                yield from in_hand.done(event.name, made)
             if failed is not None:
                 raise failed
     finally:

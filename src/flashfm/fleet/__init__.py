@@ -1,4 +1,4 @@
-"""Fleets: recommendations for a whole table of pairs, in batches, on one core, in memory that does not grow."""
+"""Fleets: recommendations for a whole table of pairs, in batches, in memory that does not grow."""
 
 from flashfm.fleet.answer import recommend_many
 from flashfm.fleet.patches import Patched, write_patches

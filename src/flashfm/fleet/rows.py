@@ -52,7 +52,7 @@ class Chunk:
     end: int
     """Row of the file after the last."""
     problems: dict[int, str]
-    """Pairs with too many rows."""
+    """Pairs that cannot be answered for, such as those with too many rows, and why."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A whole file of pairs, from rows to a plan on disk, in memory that does not grow with the file.
 
-Enters: a file of measurements. Leaves: a Parquet file with one row a pair. A run that was killed goes on where it was,
-and what it makes is the same to the byte.
+Enters: a file of measurements. Leaves: a Parquet file with one row a pair. Chunks of pairs are answered on an engine;
+they are read and their parts are kept in this process, in order. A run that was killed goes on where it was, on any
+engine, and what it makes is the same to the byte.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import flashfm
 from flashfm.adapt.fewshot import FlashRegressor
+from flashfm.engine.base import Engine, Told
+from flashfm.engine.inline import INLINE
 from flashfm.errors import DataError
 from flashfm.fleet.answer import answer
 from flashfm.fleet.parts import Parts, fingerprint
-from flashfm.fleet.plan import FleetSummary, schema
+from flashfm.fleet.plan import FleetSummary, Plan, schema
 from flashfm.fleet.plane import plane_of
 from flashfm.fleet.rows import Chunk, Source
 from flashfm.fleet.seen import Seen
@@ -34,6 +39,7 @@ def recommend(
     model: FlashRegressor,
     settings: FleetSettings | None = None,
     on_step: Callable[[int, int], object] = lambda *_: None,
+    engine: Engine = INLINE,
 ) -> FleetSummary:
     """Recommend a configuration for each pair of a file.
 
@@ -44,6 +50,7 @@ def recommend(
         model: pretrained.
         settings: the aim, and what the columns are called.
         on_step: told of rows done and rows in all, of a CSV file lines, after each part and where a run goes on.
+        engine: where pairs are answered; what comes out is the same.
 
     Returns:
         What the plan comes to, parts of an earlier process included.
@@ -52,6 +59,7 @@ def recommend(
         DataFormatError: the file is none, damaged, or without a needed column; or `out` is no Parquet file.
         DataError: `out` cannot be written, or the parts there are of another run.
         ShotsError, ModelError: what concerns all pairs: a column in another unit, prices that fit no configuration.
+        EngineError: what the engine raises; the parts that are done are kept.
     """
     settings = settings or FleetSettings()
     if data.resolve() == out.resolve():
@@ -72,39 +80,49 @@ def recommend(
         if parts.rows:
             on_step(min(parts.rows, total), total)
         if not parts.complete:
-            for done, last in _go_on(source, parts, seen, model.model, settings):
+            for done, last in _go_on(source, parts, seen, model.model, settings, engine):
                 on_step(total if last else min(done, total), total)
         plane = plane_of(model.model)
         parts.finish(schema(model.model.space), {} if plane is None else {"map": plane.to_dict(model.model)})
         return parts.summary
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is answered together, and becomes a part of the plan."""
+
+    chunk: Chunk
+    last: bool
+
+
 def _go_on(
-    source: Source,
-    parts: Parts,
-    seen: Seen,
-    model: FlashModel,
-    settings: FleetSettings,
+    source: Source, parts: Parts, seen: Seen, model: FlashModel, settings: FleetSettings, engine: Engine
 ) -> Iterator[tuple[int, bool]]:
     """Make the parts that are not there yet, and say after each how many rows are done and whether it was the last."""
-    chunks = source.chunks(settings.part_pairs, parts.rows)
+    asked = _asked(source, parts.rows, seen, settings)
+    for _, (plan, end, last) in engine.run(partial(_answered, model, settings), asked, ordered=True):
+        parts.append(plan, end_row=end, last=last)
+        yield end, last
+
+
+def _asked(source: Source, start: int, seen: Seen, settings: FleetSettings) -> Iterator[tuple[str, _Asked]]:
+    """What is to be answered from a row on, by name, with pairs that came before among the problems."""
+    chunks = source.chunks(settings.part_pairs, start)
     chunk = next(chunks, None)
-    if chunk is None and not parts.rows:
+    if chunk is None and not start:
         raise DataError(f"{source.path}: no data rows; expected measurements, one row each")
     while chunk is not None:
         following = next(chunks, None)
-        plan = answer(
-            model,
-            chunk.frame,
-            chunk.owner,
-            chunk.apps,
-            chunk.platforms,
-            settings,
-            bad=chunk.problems | _again(chunk, seen),
-        )
-        parts.append(plan, end_row=chunk.end, last=following is None)
-        yield chunk.end, following is None
+        told = replace(chunk, problems=chunk.problems | _again(chunk, seen))
+        yield f"rows {chunk.first[0] + 1} to {chunk.end}", _Asked(told, following is None)
         chunk = following
+
+
+def _answered(model: FlashModel, settings: FleetSettings, asked: _Asked, _: Told) -> tuple[Plan, int, bool]:
+    """The work of an engine: a part of the plan, the row after its last, and whether it is the last part."""
+    chunk = asked.chunk
+    plan = answer(model, chunk.frame, chunk.owner, chunk.apps, chunk.platforms, settings, bad=chunk.problems)
+    return plan, chunk.end, asked.last
 
 
 def _again(chunk: Chunk, seen: Seen) -> dict[int, str]:

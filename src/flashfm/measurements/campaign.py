@@ -8,9 +8,11 @@ has (`pack`), each with its own embedded services. The configurations of an appl
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import tempfile
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -26,7 +28,7 @@ from flashfm.applications.spec import ApplicationSpec
 from flashfm.errors import FlashError, MeasureError
 from flashfm.measurements.arrivals import check_load, exponential
 from flashfm.measurements.harness import Sample, aggregate, closed_loop, open_loop
-from flashfm.measurements.journal import Journal
+from flashfm.measurements.journal import Samples
 from flashfm.measurements.limits import HIGHEST_SHARES, Backend, Group, Limits, Watchdog
 from flashfm.measurements.platforms import Platform, neighbours
 from flashfm.measurements.sandbox import InvokePlan, Sandbox
@@ -129,8 +131,49 @@ class Capacity:
             turn.set_result(None)
 
 
-class Runner:
-    """One campaign on this machine.
+class Recorded:
+    """A campaign, and what there is of it.
+
+    Args:
+        campaign: what to measure.
+        journal: where samples go, and where those of an earlier run are found.
+
+    Attributes:
+        on_visit: called after each pass over a configuration, with the application's name and the sample.
+    """
+
+    def __init__(self, campaign: Campaign, journal: Samples) -> None:
+        self._campaign, self._journal = campaign, journal
+        self.on_visit: Callable[[str, Sample], None] = lambda *_: None
+
+    @property
+    def left(self) -> int:
+        """Visits that the journal does not hold yet."""
+        return sum(len(self._missing(app)) for app in self._campaign.apps)
+
+    def measurements(self) -> list[Measurement]:
+        """What is complete: every pass over a configuration is in the journal.
+
+        The platform of an application that has a node in the journal is `PLATFORM@NODE`.
+        """
+        c = self._campaign
+        found = []
+        for app in c.apps:
+            node = self._journal.nodes.get(app.name)
+            platform = c.platform.name if node is None else f"{c.platform.name}@{node}"
+            for config in c.configs:
+                samples = [self._journal.samples.get((app.name, config, n)) for n in range(c.passes)]
+                whole = [s for s in samples if s is not None]
+                if len(whole) == c.passes:
+                    found.append(aggregate(app.name, platform, whole))
+        return found
+
+    def _missing(self, app: ApplicationSpec) -> list[tuple[int, ResourceConfig]]:
+        return [v for v in self._campaign.order(app) if (app.name, v[1], v[0]) not in self._journal.samples]
+
+
+class Runner(Recorded):
+    """One campaign on this machine; see `Recorded` too.
 
     Args:
         campaign: what to measure.
@@ -138,23 +181,25 @@ class Runner:
         backend: how limits are set.
         pack: cores that measured applications may fill together; 0 measures one application at a time.
         core: the core of an exclusive platform's node.
+        within_s: seconds after which no further application is begun; what was begun is measured to its end.
 
-    Attributes:
-        on_visit: called after each pass over a configuration, with the application's name and the sample.
+    Raises:
+        MeasureError: this process may not use that core.
     """
 
     def __init__(
         self,
         campaign: Campaign,
-        journal: Journal,
+        journal: Samples,
         backend: Backend,
         *,
         pack: float | None = None,
         core: int | None = None,
+        within_s: float = math.inf,
     ) -> None:
+        super().__init__(campaign, journal)
         cores = sorted(os.sched_getaffinity(0))
-        self._campaign, self._journal, self._backend = campaign, journal, backend
-        self.on_visit: Callable[[str, Sample], None] = lambda *_: None
+        self._backend, self._within_s = backend, within_s
         packed = 0.8 * len(cores) if pack is None else pack
         self._core = cores[-1] if core is None else core
         if self._core not in cores:
@@ -187,10 +232,14 @@ class Runner:
             node.apply(Limits(cpu_shares=HIGHEST_SHARES))
             stack.enter_context(neighbours(self._campaign.platform, node, self._core))
 
+            until = time.monotonic() + self._within_s
+
             async def worker(number: int) -> None:
                 while todo:
                     app = todo.popleft()
                     await self._measure(app, node, work / f"{number}-{app.name}", f"{number}")
+                    if time.monotonic() >= until:
+                        return
 
             try:
                 async with asyncio.TaskGroup() as workers:
@@ -198,26 +247,6 @@ class Runner:
                         workers.create_task(worker(number))
             except* FlashError as errors:
                 raise _first(errors) from None
-
-    @property
-    def left(self) -> int:
-        """Visits that the journal does not hold yet."""
-        return sum(len(self._missing(app)) for app in self._campaign.apps)
-
-    def measurements(self) -> list[Measurement]:
-        """What is complete: every pass over a configuration is in the journal."""
-        c = self._campaign
-        found = []
-        for app in c.apps:
-            for config in c.configs:
-                samples = [self._journal.samples.get((app.name, config, n)) for n in range(c.passes)]
-                whole = [s for s in samples if s is not None]
-                if len(whole) == c.passes:
-                    found.append(aggregate(app.name, c.platform.name, whole))
-        return found
-
-    def _missing(self, app: ApplicationSpec) -> list[tuple[int, ResourceConfig]]:
-        return [v for v in self._campaign.order(app) if (app.name, v[1], v[0]) not in self._journal.samples]
 
     async def _measure(self, app: ApplicationSpec, node: Group, work: Path, deployment: str) -> None:
         endpoint, service = await self._service(app)

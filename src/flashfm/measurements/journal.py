@@ -1,9 +1,13 @@
-"""What a campaign has measured so far, one JSON line a pass; a last line that kill -9 tore is dropped on reading."""
+"""What a campaign has measured so far: in memory, or in a file of one JSON line a pass.
+
+A last line that kill -9 tore is dropped on reading.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +19,28 @@ from flashfm.records import METRICS, Invocation, Outcome, ResourceConfig
 VERSION = 1
 
 
-class Journal:
+class Samples:
+    """Samples in memory."""
+
+    def __init__(self) -> None:
+        self.samples: dict[tuple[str, ResourceConfig, int], Sample] = {}
+        """By application, configuration and pass."""
+        self.nodes: dict[str, str] = {}
+        """Application -> the node that it was measured on, where the node is part of the environment."""
+
+    def add(self, app: str, number: int, sample: Sample) -> None:
+        """Keep pass `number` of `app`."""
+        self.samples[app, sample.config, number] = sample
+
+    def _add_of(self, app: str, node: str, samples: Mapping[tuple[ResourceConfig, int], Sample]) -> None:
+        """Keep passes of an application on a node, and none of it on another."""
+        if self.nodes.get(app) != node:
+            self.samples = {key: value for key, value in self.samples.items() if key[0] != app}
+            self.nodes[app] = node
+        self.samples |= {(app, config, number): sample for (config, number), sample in samples.items()}
+
+
+class Journal(Samples):
     """Append-only file of samples.
 
     Args:
@@ -27,8 +52,8 @@ class Journal:
     """
 
     def __init__(self, path: Path, campaign: dict[str, Any]) -> None:
+        super().__init__()
         self.path = path
-        self.samples: dict[tuple[str, ResourceConfig, int], Sample] = {}
         header = {"journal": VERSION, "campaign": campaign}
         try:
             kept = self._read(header) if path.exists() else 0
@@ -71,7 +96,10 @@ class Journal:
         config = ResourceConfig(entry["memory_mb"], entry["cpu_shares"])
         invocations = [Invocation(row[0], dict(zip(METRICS, row[1:], strict=True))) for row in entry["invocations"]]
         sample = Sample(config, Outcome(entry["outcome"]), invocations, entry["detail"], entry["late"])
-        self.samples[entry["app"], config, entry["pass"]] = sample
+        if "node" in entry:
+            self._add_of(entry["app"], entry["node"], {(config, entry["pass"]): sample})
+        else:
+            super().add(entry["app"], entry["pass"], sample)
 
     def add(self, app: str, number: int, sample: Sample) -> None:
         """Append pass `number` of `app`; it is on its way to the disk when this returns.
@@ -79,24 +107,27 @@ class Journal:
         Raises:
             MeasureError: the disk is full or the file cannot be written; what it holds stays whole.
         """
-        self._append(
-            {
-                "app": app,
-                "memory_mb": sample.config.memory_mb,
-                "cpu_shares": sample.config.cpu_shares,
-                "pass": number,
-                "outcome": sample.outcome,
-                "detail": sample.detail,
-                "late": sample.late,
-                "invocations": [[i.runtime_ms, *i.metrics.values()] for i in sample.invocations],
-            }
-        )
-        self.samples[app, sample.config, number] = sample
+        self._append(_entry(app, number, sample))
+        super().add(app, number, sample)
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def add_application(self, app: str, node: str, samples: Mapping[tuple[ResourceConfig, int], Sample]) -> None:
+        """Append all passes of `app`, which were measured on one node; what there is of it from another counts no more.
+
+        Args:
+            app: name of the application.
+            node: name of the node.
+            samples: by configuration and number of the pass.
+
+        Raises:
+            MeasureError: as `add`.
+        """
+        self._append(*({**_entry(app, number, sample), "node": node} for (_, number), sample in samples.items()))
+        self._add_of(app, node, samples)
+
+    def _append(self, *entries: dict[str, Any]) -> None:
         start = self._file.tell()
         try:
-            self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+            self._file.write(b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in entries))
             self._file.flush()
         except OSError as error:
             self._drop_unwritten(start)
@@ -124,3 +155,16 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _entry(app: str, number: int, sample: Sample) -> dict[str, Any]:
+    return {
+        "app": app,
+        "memory_mb": sample.config.memory_mb,
+        "cpu_shares": sample.config.cpu_shares,
+        "pass": number,
+        "outcome": sample.outcome,
+        "detail": sample.detail,
+        "late": sample.late,
+        "invocations": [[i.runtime_ms, *i.metrics.values()] for i in sample.invocations],
+    }

@@ -41,16 +41,17 @@ class Limits:
 
 
 class Watchdog:
-    """The cleaning child process (see `watchdog.py`); one a measuring process."""
+    """The cleaning process (see `watchdog.py`); one a measuring process."""
 
     def __init__(self) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # whose end says that it is gone: it is no child of ours for long
             start_new_session=True,
             text=True,
         )
+        self._child.wait()
         atexit.register(self.close)
 
     def register(self, kind: str, path: str) -> None:
@@ -74,11 +75,8 @@ class Watchdog:
     def close(self) -> None:
         """Clean up now what is still registered."""
         atexit.unregister(self.close)
-        assert self._child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._child.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(20)
+            self._child.communicate(timeout=20)
 
 
 class Group(ABC):

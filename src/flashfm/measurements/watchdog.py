@@ -1,7 +1,8 @@
-"""Cleans up after a measuring process, also after kill -9: a child that outlives it and acts when their pipe closes.
+"""Cleans up after a measuring process, also after kill -9: a process that outlives it and acts when their pipe closes.
 
 Standard library only, and no import of flashfm: it is started as a plain script (`python -I -S watchdog.py`) in a
-session of its own. Each line on its standard input registers (`+KIND PATH`) or forgets (`-KIND PATH`) one thing:
+session of its own. It goes on as a child of nobody, since some, such as workers of Ray, kill their children when they
+end. Each line on its standard input registers (`+KIND PATH`) or forgets (`-KIND PATH`) one thing:
 
 - `cgroup DIR`: kill every process in DIR and below, then remove the directories;
 - `tree DIR`: delete the directory tree;
@@ -80,4 +81,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)
     main()
