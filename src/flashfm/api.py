@@ -17,10 +17,13 @@ import pandas as pd
 from flashfm.adapt.fewshot import FlashRegressor
 from flashfm.artifact.card import Calibration, CardData, DataPart, render
 from flashfm.datasets.table import MeasurementTable
+from flashfm.engine.base import Engine
+from flashfm.engine.inline import INLINE
 from flashfm.errors import DataFormatError, ModelError
 from flashfm.measurements.machine import describe
 from flashfm.models import calibration as margins
 from flashfm.models.calibration import NOMINAL, Held
+from flashfm.models.device import device_of
 from flashfm.models.flash import NORMAL, FlashModel
 from flashfm.pretraining import supervised
 from flashfm.pretraining.supervised import OnStep, PretrainConfig
@@ -57,6 +60,8 @@ def pretrain(
     seed: int = 0,
     on_step: OnStep | None = None,
     card: CardData | None = None,
+    engine: Engine = INLINE,
+    device: str = "cpu",
 ) -> FlashRegressor:
     """Pretrain a model on measurements of many applications.
 
@@ -72,10 +77,14 @@ def pretrain(
         seed: the same seed gives the same model on the same machine.
         on_step: told of the steps done and of all steps.
         card: what the model card is to say beyond the run, such as scores; what it leaves empty the run fills in.
+        engine: whose workers pretrain together (`flashfm.engine.choose.engine_of` makes one); absent, this process does
+            alone.
+        device: `cpu`, `cuda`, or `auto` for the GPU where there is one; what comes back computes on the CPU.
 
     Raises:
         DataFormatError: the table breaks the schema.
-        ModelError: an unknown task, or too few applications.
+        ModelError: an unknown task, too few applications, more workers than tasks in a batch, or no such device.
+        EngineError: workers are lost again and again.
     """
     if isinstance(table, MeasurementTable):
         if config_columns is not None and tuple(config_columns) != table.config_columns:
@@ -94,7 +103,9 @@ def pretrain(
             platform_column=platform_column,
             average_repeats=True,
         )
-    return run(table, task=task, config=config, seed=seed, on_step=on_step, card=card).model
+    return run(
+        table, task=task, config=config, seed=seed, on_step=on_step, card=card, engine=engine, device=device
+    ).model
 
 
 def run(
@@ -105,6 +116,8 @@ def run(
     seed: int = 0,
     on_step: OnStep | None = None,
     card: CardData | None = None,
+    engine: Engine = INLINE,
+    device: str = "cpu",
 ) -> Run:
     """Pretrain on a checked table; arguments and errors are those of `pretrain`."""
     if task not in TASKS:
@@ -112,7 +125,13 @@ def run(
     start = time.perf_counter()
     held: dict[int, Held] = {}
     model = supervised.pretrain(
-        Observations.from_table(table), config, seed=seed, on_step=on_step or (lambda *_: None), on_held=held.update
+        Observations.from_table(table),
+        config,
+        seed=seed,
+        on_step=on_step or (lambda *_: None),
+        on_held=held.update,
+        engine=engine,
+        device=device_of(device, workers=engine.workers),
     )
     seconds = time.perf_counter() - start
     written = _card(card or CardData("model", TASKS[0], SUMMARY), table, model, held, seed, seconds)

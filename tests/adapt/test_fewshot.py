@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from flashfm.act import Declined, Recommendation
 from flashfm.adapt.adapted import AdaptedRegressor
 from flashfm.adapt.fewshot import FlashRegressor
-from flashfm.errors import ArtifactError, ShotsError
+from flashfm.errors import ArtifactError, ModelError, ShotsError
 from flashfm.models.flash import FlashModel
 
 SIZES = [128.0, 256.0, 512.0, 1024.0, 2048.0, 3008.0]
@@ -362,6 +362,8 @@ def test_a_model_that_is_not_there_or_is_damaged_is_refused(regressor: FlashRegr
     config.write_text(config.read_text().replace("memory_mb", "memory_xb"))
     with pytest.raises(ArtifactError):
         FlashRegressor.from_pretrained(tmp_path / "model")
+    with pytest.raises(ModelError, match="--device gpu: expected one of cpu, cuda, auto"):
+        FlashRegressor.from_pretrained("serverless-memory", device="gpu")
 
 
 def test_what_a_regressor_says_of_itself(regressor: FlashRegressor) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -78,6 +79,16 @@ def test_applications_can_be_left_out(flashfm, fast, tmp_path: Path, synthetic) 
     assert "no application 'app-0-9'" in err
 
 
+def test_two_workers_pretrain_what_one_does(flashfm, fast, tmp_path: Path, synthetic) -> None:
+    synthetic(4, metrics=False).to_csv(tmp_path / "few.csv", index=False)
+    for name, more in (("one", ()), ("two", ("--workers", "2", "--device", "auto"))):
+        words = ("--data", tmp_path / "few.csv", "--out", tmp_path / name, *more)
+        assert flashfm("pretrain", "config-search", *words, "--json")[0] == 0
+    one, two = (FlashRegressor.from_pretrained(tmp_path / name) for name in ("one", "two"))
+    np.testing.assert_allclose(two.model.prior.gp.mean, one.model.prior.gp.mean)
+    assert "--seed 0 --device auto --workers 2 --out two" in two.card
+
+
 @pytest.mark.parametrize("encoder", list(pretrain.Encoder))
 def test_settings(encoder: pretrain.Encoder) -> None:
     assert pretrain._settings(encoder, False).network.meta.kind == encoder.value
@@ -94,6 +105,11 @@ def test_settings(encoder: pretrain.Encoder) -> None:
         (("--data", "MINE", *NAMES[:2], "--target", "took_ms"), 3, "app"),
         (("--data", "MINE", *NAMES, "--platform-column", "cluster"), 3, "no column 'cluster'"),
         (("--data", "MINE", *NAMES, "--encoder", "rnn"), 2, "rnn"),
+        (("--data", "MINE", *NAMES, "--device", "gpu"), 7, "--device gpu: expected one of cpu, cuda, auto"),
+        (("--data", "MINE", *NAMES, "--device", "cuda", "--workers", "2"), 7, "--device cuda with 2 workers"),
+        (("--engine", "dask"), 11, "--engine dask: expected one of local, ray"),
+        (("--address", "head:6379"), 11, "only --engine ray takes one"),
+        (("--data", "MINE", *NAMES, "--workers", "65"), 7, "65 workers: expected 1 to 64 (--workers)"),
         ((), 2, "--out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -153,6 +169,11 @@ def test_an_agent_is_pretrained(flashfm, tiny, tmp_path: Path) -> None:
         (("--out", "agent", "--checkpoints", "file"), 8, "file: is a file, expected a folder for checkpoints"),
         (("--out", "agent", "--checkpoints", "folder"), 8, "folder: holds 'mine.txt' and no checkpoints"),
         (("--out", "file/agent"), 8, "Not a directory"),
+        (("--out", "agent", "--workers", "2", "--pairs", "3"), 7, "2 workers for 3 pairs: expected 1 to 1"),
+        (("--out", "agent", "--workers", "2", "--device", "cuda"), 7, "--device cuda with 2 workers"),
+        (("--out", "agent", "--device", "tpu"), 7, "--device tpu: expected one of cpu, cuda, auto"),
+        (("--out", "agent", "--address", "10.0.0.5:6379"), 11, "--address 10.0.0.5:6379: only --engine ray"),
+        (("--out", "agent", "--engine", "spark"), 11, "--engine spark: expected one of local, ray"),
     ],
 )
 def test_what_it_refuses_of_an_agent(
@@ -166,6 +187,17 @@ def test_what_it_refuses_of_an_agent(
     assert (found, said, err.count("\n")) == (code, "", 1)
     assert part in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.slow
+def test_two_workers_pretrain_an_agent(flashfm, tiny, tmp_path: Path) -> None:
+    out = tmp_path / "my-agent"
+    code, said, err = flashfm("pretrain", "autoscaling", "--out", out, "--workers", "2", "--device", "auto", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(said)["seconds"] > 0
+    card = FlashAgent.from_pretrained(out).card
+    assert "flashfm pretrain autoscaling --seed 0 --workers 2 --out my-agent" in card
+    assert [path.name for path in tmp_path.iterdir()] == ["my-agent"]
 
 
 @pytest.mark.slow

@@ -115,6 +115,15 @@ def test_a_task_without_a_shot_is_refused_by_its_number(kind: Kind) -> None:
     seen = torch.tensor([[True, False], [False, False]])
     with pytest.raises(ModelError, match="task 1 of the batch has no measured shot"):
         learner(kind)(torch.zeros(2, 2, FEATURES), seen)
+    with pytest.raises(ModelError, match="have no measured shot"):
+        learner(kind)(torch.zeros(2, 0, FEATURES))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_mask_all_shots_are_seen(kind: Kind) -> None:
+    shots = torch.randn(3, 4, FEATURES)
+    network = learner(kind).eval()
+    assert torch.equal(network(shots), network(shots, torch.ones(3, 4, dtype=torch.bool)))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +180,35 @@ def test_a_folder_has_one_user(kept: Path) -> None:
     one_line(error, str(kept), "another process")
     with Checkpoints(kept) as checkpoints:
         assert "agent" in checkpoints
+
+
+def test_who_waits_has_the_folder_when_it_is_left(kept: Path) -> None:
+    left: list[float] = []
+    first = Checkpoints(kept).__enter__()
+
+    def leave() -> None:
+        left.append(time.monotonic())
+        first.__exit__(None, None, None)
+
+    threading.Timer(0.2, leave).start()
+    with Checkpoints(kept, wait_s=30.0) as checkpoints:
+        assert left
+        assert "agent" in checkpoints
+
+
+def test_those_of_workers_are_below_and_go_with_the_run(kept: Path) -> None:
+    with Checkpoints(kept) as run:
+        for rank in (0, 1):
+            with run.of_rank(rank) as own:
+                own.belong(RUN)
+                own.write({"agent": {"weight": torch.full((2,), float(rank))}})
+        with run.of_rank(1) as own:
+            assert own["agent"]["weight"].tolist() == [1.0, 1.0]
+        assert run["agent"]["weight"].shape == (2, 3)
+        (kept / "rank-1" / "mine.txt").touch()
+        run.remove()
+    assert [str(path.relative_to(kept)) for path in kept.rglob("*")] == ["rank-1", "rank-1/mine.txt"]
+    assert Checkpoints().of_rank(0).folder is None
 
 
 def test_foreign_places_are_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from flashfm.adapt.shots import read_many, read_shots
 from flashfm.artifact import checkpoint, registry
 from flashfm.errors import ShotsError
 from flashfm.models import state
+from flashfm.models.device import device_of
 from flashfm.models.flash import FlashModel
 from flashfm.tasks.config_search import Pair, Shots
 
@@ -38,14 +39,20 @@ class FlashRegressor:
         self.card = card
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> FlashRegressor:
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> FlashRegressor:
         """Load a model: a name that ships with the package, such as `serverless-memory`, or a folder.
+
+        Args:
+            name_or_path: which.
+            device: what it computes on: `cpu`, `cuda`, or `auto` for the GPU where there is one.
 
         Raises:
             ArtifactError: no such model, or it is damaged, foreign or of a later version.
+            ModelError: no such device.
         """
+        there = device_of(device)
         saved = checkpoint.load(registry.resolve(name_or_path), kind=state.KIND)
-        return cls(state.from_state(saved.config, saved.tensors), saved.card)
+        return cls(state.from_state(saved.config, saved.tensors).to(there), saved.card)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model and its card to a folder, whole or not at all.

@@ -44,8 +44,9 @@ class EachLinear(nn.Module):
         super().__init__()
         self.start_weight = torch.stack([layer.weight.detach().T for layer in layers])
         self.start_bias = torch.stack([layer.bias.detach()[None] for layer in layers])
-        self.weight = nn.Parameter(torch.zeros(tasks * len(layers), *self.start_weight.shape[1:]))
-        self.bias = nn.Parameter(torch.zeros(tasks * len(layers), *self.start_bias.shape[1:]))
+        device = self.start_weight.device
+        self.weight = nn.Parameter(torch.zeros(tasks * len(layers), *self.start_weight.shape[1:], device=device))
+        self.bias = nn.Parameter(torch.zeros(tasks * len(layers), *self.start_bias.shape[1:], device=device))
 
     def forward(self, inputs: Float[Tensor, "own query into"]) -> Float[Tensor, "own query out"]:
         """Each task's and network's inputs through their own weights."""
@@ -108,7 +109,7 @@ def fine_tune_each(
         chosen = slice(start, start + AT_ONCE)
         part = ordered.part(chosen)
         heads = _heads([net.head for net in model.nets], len(part))
-        better[chosen] = _move(heads, _asked(model, part), config).numpy()
+        better[chosen] = _move(heads, _asked(model, part), config).cpu().numpy()
         for i, net in enumerate(nets):
             for whole, own in zip(net.head.parameters(), heads.parameters(), strict=True):
                 whole.data[chosen] = own.data[i :: len(nets)]
@@ -169,11 +170,10 @@ def _asked(model: FlashModel, shots: Shots) -> _Asked:
         read = np.take_along_axis(flash.queries(model.features, some, posterior), places[..., None], axis=1)
         mix = np.full(len(asked), model.calibration.of("mix", some.count))
         arrays = (read, np.take_along_axis(base, places, axis=1), mix, shots.log_runtime[:, asked])
-        tensors = [torch.from_numpy(array.astype(np.float32)) for array in arrays]
+        tensors = [torch.from_numpy(array.astype(np.float32)).to(model.device) for array in arrays]
         with torch.no_grad():
-            tokens = torch.from_numpy(model.tokens(some).astype(np.float32))
-            seen = torch.ones(tokens.shape[:2], dtype=torch.bool)
-            told = torch.stack([net.meta(tokens, seen) * net.config.use_embedding for net in model.nets], dim=1)
+            tokens = torch.from_numpy(model.tokens(some).astype(np.float32)).to(model.device)
+            told = torch.stack([net.meta(tokens) * net.config.use_embedding for net in model.nets], dim=1)
         parts = [part[:, :, None] if part is told else part[:, None] for part in (tensors[0], told)]
         spread = (len(shots), len(model.nets), len(asked), -1)
         tensors[0] = torch.cat([part.expand(*spread) for part in parts], dim=-1).flatten(0, 1)

@@ -12,7 +12,7 @@ import typer
 
 from flashfm.cli.printing import percent, print_json, print_table, split_names
 from flashfm.cli.progress import progress_bar
-from flashfm.cli.reproduce import GOES_ON
+from flashfm.cli.reproduce import ADDRESS, ENGINE, GOES_ON
 from flashfm.cli.stopping import kept
 from flashfm.errors import ArtifactError, DataError, DataFormatError, ModelError
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 
 QUICK_STEPS = 100
+GOES_ON_SHARED = "what was done is kept in {}, if all machines see it, and then the same command goes on"
+WORKERS = typer.Option(None, "--workers", min=1, help="Workers that train together [1; on Ray, its cores].")
+DEVICE = typer.Option("cpu", metavar="cpu|cuda|auto", help="What networks are trained on, with one worker.")
 
 
 class Encoder(StrEnum):
@@ -60,11 +63,18 @@ def config_search(
     ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same model on the same machine."),
     encoder: Encoder = typer.Option(Encoder.GRU, help="What reads the shots."),
+    engine: str = ENGINE,
+    workers: int | None = WORKERS,
+    address: str | None = ADDRESS,
+    device: str = DEVICE,
     quick: bool = typer.Option(False, "--quick", help="Few steps: seconds instead of minutes, and a worse model."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Pretrain a model that predicts run times in all configurations from a few measurements."""
+    from flashfm.engine.choose import RAY, engine_of
+
     _check_place(out)
+    chosen = engine_of(engine, workers, address)
     table = _table(data, split_names(config_columns), target, pair_column, platform_column)
     table = _without(table, split_names(leave_out) or [])
     from flashfm import api
@@ -79,11 +89,16 @@ def config_search(
         "--leave-out": leave_out,
         "--seed": str(seed),
         "--encoder": None if encoder is Encoder.GRU else encoder.value,
-        "--out": out.name,
+        "--engine": engine if engine == RAY else None,
+        "--device": None if device == "cpu" else device,
     }
-    card = CardData(out.resolve().name, "config-search", api.SUMMARY, command=_command("config-search", words, quick))
-    with kept("no model was written"), progress_bar("pretraining", quiet=as_json) as told:
-        run = api.run(table, config=_settings(encoder, quick), seed=seed, on_step=told, card=card)
+    with kept("no model was written"), chosen as where, progress_bar("pretraining", quiet=as_json) as told:
+        words["--workers"] = str(where.workers) if where.workers > 1 else None
+        command = _command("config-search", words | {"--out": out.name}, quick)
+        card = CardData(out.resolve().name, "config-search", api.SUMMARY, command=command)
+        run = api.run(
+            table, config=_settings(encoder, quick), seed=seed, on_step=told, card=card, engine=where, device=device
+        )
     run.model.save_pretrained(out)
     summary = _summary(run, table, out)
     if as_json:
@@ -102,17 +117,23 @@ def autoscaling(
     checkpoints: Path | None = typer.Option(
         None, help="Folder in which a stopped run goes on; it is gone once the model is saved [OUT.partial]."
     ),
+    engine: str = ENGINE,
+    workers: int | None = WORKERS,
+    address: str | None = ADDRESS,
+    device: str = DEVICE,
     quick: bool = typer.Option(
         False, "--quick", help="Few episodes: half a minute instead of minutes, and a worse model."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Pretrain an agent that sets replicas, CPU and memory of applications under load, in simulation."""
+    from flashfm.engine.choose import RAY, engine_of
     from flashfm.tasks.autoscaling.scenario import TRAINING, training_pairs
 
     place = out.resolve()
     folder = place.with_name(f"{place.name}.partial") if checkpoints is None else checkpoints
     _check_place(out)
+    chosen = engine_of(engine, workers, address)
     if place in (folder.resolve(), *folder.resolve().parents):
         raise ArtifactError(f"--checkpoints {folder}: lies in --out {out}, which holds the model alone; choose another")
     if pairs is not None and not 2 <= pairs <= TRAINING:
@@ -122,21 +143,35 @@ def autoscaling(
     from flashfm.artifact.card import render
     from flashfm.baselines.scaling import in_use
     from flashfm.experiments.autoscaling import card
-    from flashfm.pretraining.autoscaling import pretrain
+    from flashfm.models.device import device_of
     from flashfm.pretraining.checkpoints import Checkpoints
+    from flashfm.pretraining.sharded import pretrain
 
     settings = _agent_settings(quick)
-    words = {"--pairs": None if pairs is None else str(pairs), "--seed": str(seed), "--out": out.name}
+    words = {"--pairs": None if pairs is None else str(pairs), "--seed": str(seed)}
     pairs = settings.training if pairs is None else pairs
     scenario = training_pairs(pairs, settings.environments, seed)
     with (
-        kept(GOES_ON.format(folder)),
+        kept(GOES_ON.format(folder) if engine != RAY else GOES_ON_SHARED.format(folder)),
+        chosen as where,
         Checkpoints(folder) as partial,
         progress_bar("pretraining", quiet=as_json) as told,
     ):
-        model = pretrain(scenario, settings.pretraining, seed=seed, on_step=told, checkpoints=partial, rules=in_use())
-        seconds = partial.seconds
-        command = _command("autoscaling", words, quick)
+        there = device_of(device, workers=where.workers)
+        model, seconds = pretrain(
+            where,
+            scenario,
+            settings.pretraining,
+            seed=seed,
+            on_step=told,
+            checkpoints=partial,
+            rules=in_use(),
+            device=there,
+        )
+        words["--engine"] = engine if engine == RAY else None
+        words["--workers"] = str(where.workers) if where.workers > 1 else None
+        words["--device"] = None if there.type == "cpu" else there.type
+        command = _command("autoscaling", words | {"--out": out.name}, quick)
         known = card(place.name, model, pairs=pairs, seed=seed, seconds=seconds, command=command)
         FlashAgent(model, render(known)).save_pretrained(out)
         partial.remove()

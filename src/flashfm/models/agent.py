@@ -7,7 +7,8 @@ from those of pretraining is told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from flashfm.models.ddpg import Ddpg, Network
 from flashfm.models.novelty import NoveltyModel
 from flashfm.models.trajectories import TrajectoryEncoder
 from flashfm.tasks.autoscaling.interface import Actions
+
+NETWORKS = ("shared", "conditioned", "critic", "encoder")
+"""Names of the networks of a model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,11 @@ class AgentModel:
     actions: Actions
     """What the policies' actions mean."""
 
+    def to(self, device: torch.device | str) -> AgentModel:
+        """The same model, whose networks compute there; this one stays where it is."""
+        parts = {name: copy.deepcopy(getattr(self, name)).to(device) for name in NETWORKS}
+        return replace(self, **parts)
+
     @torch.no_grad()
     def embed(self, trajectories: Float[Tensor, "env trajectory step token"]) -> Float[Tensor, "env embed"]:
         """Embed pairs by some of their episodes, as `replay.tokens`."""
@@ -49,7 +58,7 @@ class AgentModel:
             embedding: of pairs.
             several: episodes that each was made of, at least 1.
         """
-        return self.novelty.p_value(self.novelty.distance(embedding.double().numpy()), several)
+        return self.novelty.p_value(self.novelty.distance(embedding.double().cpu().numpy()), several)
 
     @torch.no_grad()
     def act(
@@ -59,7 +68,8 @@ class AgentModel:
         if embedding is None:
             alone: Tensor = self.shared(observation[None])[0]
             return alone
-        read = torch.cat([observation, embedding, torch.ones(len(observation), 1)], dim=-1)
+        there = torch.ones(len(observation), 1, device=observation.device)
+        read = torch.cat([observation, embedding, there], dim=-1)
         conditioned: Tensor = self.conditioned(read[None])[0]
         return conditioned
 

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from torch import nn
 
 from flashfm.errors import ArtifactError, FlashError
-from flashfm.models.agent import AgentModel
+from flashfm.models.agent import NETWORKS, AgentModel
 from flashfm.models.ddpg import DdpgConfig, Network
 from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.novelty import NoveltyModel
@@ -29,7 +29,6 @@ Array = Shaped[np.ndarray, "..."]
 KIND = "autoscaling"
 TOKEN = 2 * len(OBSERVATION) + len(ACTION) + 1
 """Width of a step of a trajectory: state, action, reward, next state."""
-_PARTS = ("shared", "conditioned", "critic", "encoder")
 _NOVELTY = tuple(field.name for field in dataclasses.fields(NoveltyModel))
 _MOST = 4096
 """Widest layer that is built from a file."""
@@ -49,11 +48,11 @@ def to_state(model: AgentModel) -> tuple[dict[str, Any], dict[str, Array]]:
         "actions": model.actions,
         "observation": list(OBSERVATION),
         "encoder": dataclasses.asdict(model.encoder.meta.config),
-        **{name: _shape(getattr(model, name)) for name in _PARTS[:3]},
+        **{name: _shape(getattr(model, name)) for name in NETWORKS[:3]},
     }
     tensors = {
-        f"{part}.{name}": np.ascontiguousarray(value.detach().numpy())
-        for part in _PARTS
+        f"{part}.{name}": np.ascontiguousarray(value.detach().cpu().numpy())
+        for part in NETWORKS
         for name, value in getattr(model, part).state_dict().items()
     }
     return config, tensors | {f"novelty.{name}": getattr(model.novelty, name) for name in _NOVELTY}

@@ -1,7 +1,8 @@
 """DDPG, FIRM's base-learner: actor and critic networks for one agent or for many side by side, and one update.
 
 Enters: batches of transitions, with the embedding of their pair where there is one. Leaves: changed weights. Many
-agents, one for each application, are trained as one batch of matrices: each sees its own transitions only.
+agents, one for each application, are trained as one batch of matrices: each sees its own transitions only. Nothing is
+copied between devices, and nothing here waits for one.
 
 Source: DDPG: Lillicrap et al. 2016; FIRM's setting: FLASH, tables 4 and 5.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from flashfm.models.device import CPU
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ PAPER = DdpgConfig(
     normalise=False,
 )
 """Source: FLASH, table 5; the widths are ours."""
+
+
+Exchange = Callable[[Sequence[Tensor]], object]
+"""Puts what several workers agree on in place of each gradient of one of them."""
 
 
 class Batch(NamedTuple):
@@ -122,15 +130,18 @@ class Ddpg:
         action: width of an action.
         embed: width of an embedding; 0 for none.
         config: settings.
+        device: where they learn; their first weights are drawn on the CPU, the same for every device.
     """
 
-    def __init__(self, agents: int, state: int, action: int, embed: int, config: DdpgConfig) -> None:
+    def __init__(
+        self, agents: int, state: int, action: int, embed: int, config: DdpgConfig, device: torch.device = CPU
+    ) -> None:
         actor = Network(agents, state + embed, action, config, bounded=True)
         critic = Network(agents, state + embed + action, 1, config, bounded=False)
         with torch.no_grad():
             for network in (actor, critic):
                 network.weights[0][:, state : state + embed] *= config.embed_scale
-        self._begin(actor, critic, embed, config)
+        self._begin(actor.to(device), critic.to(device), embed, config)
 
     @classmethod
     def of(cls, actor: Network, critic: Network, embed: int, config: DdpgConfig) -> Ddpg:
@@ -155,6 +166,8 @@ class Ddpg:
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.kept = copy.deepcopy(self.actor)
         """Moving average of the actor: what acts once training is over."""
+        self.exchange: Exchange | None = None
+        """What is done to gradients before each step, where several workers learn together."""
         self.restart_optimisers()
 
     def restart_optimisers(self) -> None:
@@ -208,7 +221,7 @@ class Ddpg:
         actor, critic = self._optimisers
         critic.zero_grad(set_to_none=True)
         (self.critic_loss(batch) if loss is None else loss).backward()  # type: ignore[no-untyped-call]
-        critic.step()
+        self._step(critic, self.critic)
         if not actor_too:
             with torch.no_grad():
                 _follow(self.target_critic, self.critic, self.config.soft_update)
@@ -219,12 +232,17 @@ class Ddpg:
         value = self.critic(torch.cat([read, self.actor(read)], dim=-1))
         actor.zero_grad(set_to_none=True)
         (-value.mean(dim=1).sum()).backward()
-        actor.step()
+        self._step(actor, self.actor)
         self.critic.requires_grad_(True)
         with torch.no_grad():
             _follow(self.kept, self.actor, self.config.average)
             _follow(self.target_actor, self.actor, self.config.soft_update)
             _follow(self.target_critic, self.critic, self.config.soft_update)
+
+    def _step(self, optimiser: torch.optim.Optimizer, network: Network) -> None:
+        if self.exchange is not None:
+            self.exchange([weight.grad for weight in network.parameters() if weight.grad is not None])
+        optimiser.step()
 
 
 def _follow(network: nn.Module, trained: nn.Module, share: float) -> None:

@@ -8,6 +8,7 @@ neither saw, says how far to trust the head and how wide the interval has to be.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -79,10 +80,16 @@ class FlashNet(nn.Module):
     def forward(
         self,
         shots: Float[Tensor, "task shot token"],
-        seen: Bool[Tensor, "task shot"],
+        seen: Bool[Tensor, "task shot"] | None,
         queries: Float[Tensor, "task query feature"],
     ) -> tuple[Float[Tensor, "task query output"], Float[Tensor, "task embed"]]:
-        """Corrections of the point (nats) and of the quantiles (posterior deviations), and the embedding."""
+        """Corrections of the point (nats) and of the quantiles (posterior deviations), and the embedding.
+
+        Args:
+            shots: what the meta-learner reads.
+            seen: which of them are real; None where all are.
+            queries: what is asked.
+        """
         embedding = self.meta(shots, seen)
         given = self.drop(embedding) if self.config.use_embedding else torch.zeros_like(embedding)
         spread = given[:, None].expand(-1, queries.shape[1], -1)
@@ -139,6 +146,18 @@ class FlashModel:
         """Key of each configuration of the grid (see `ConfigSpace.keys`) -> its position."""
         return {key: i for i, key in enumerate(self.space.keys(self.grid))}
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; what enters and leaves are arrays of the CPU in any case."""
+        return self.prior.device
+
+    def to(self, device: torch.device) -> FlashModel:
+        """The same model, which computes there; this one stays where it is."""
+        if device == self.device:
+            return self
+        nets = tuple(copy.deepcopy(net).to(device) for net in self.nets)
+        return replace(self, prior=self.prior.to(device), nets=nets)
+
     def tokens(self, shots: Shots) -> Float[np.ndarray, "task shot token"]:
         """What the meta-learner reads of each shot: X_t = [x_t, y_t], the label relative to the prior."""
         return tokens(self.features, self.prior, shots)
@@ -150,21 +169,20 @@ class FlashModel:
     def embed(self, shots: Shots) -> Float[np.ndarray, "task embed"]:
         """Embeddings of pairs from their shots, in whatever order those come; K >= 1."""
         with torch.inference_mode():
-            read = torch.from_numpy(self.tokens(self.in_order(shots)).astype(np.float32))
-            return np.asarray(self.nets[0].meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).numpy())
+            read = torch.from_numpy(self.tokens(self.in_order(shots)).astype(np.float32)).to(self.device)
+            return np.asarray(self.nets[0].meta(read).cpu().numpy())
 
     def raw(self, shots: Shots) -> tuple[Posterior, Any, Any]:
         """Posterior of the prior; the head's outputs and embeddings, None where there are none."""
         posterior = self.prior.posterior(shots)
         if not self.nets or shots.count == 0:
             return posterior, None, None
-        read = torch.from_numpy(self.tokens(shots).astype(np.float32))
-        asked = torch.from_numpy(queries(self.features, shots, posterior).astype(np.float32))
+        read = torch.from_numpy(self.tokens(shots).astype(np.float32)).to(self.device)
+        asked = torch.from_numpy(queries(self.features, shots, posterior).astype(np.float32)).to(self.device)
         with torch.inference_mode():
-            seen = torch.ones(read.shape[:2], dtype=torch.bool)
-            outputs, embeddings = zip(*(net(read, seen, asked) for net in self.nets), strict=True)
-        mean = torch.stack(outputs).mean(dim=0).numpy().astype(np.float64)
-        return posterior, mean, embeddings[0].numpy()
+            outputs, embeddings = zip(*(net(read, None, asked) for net in self.nets), strict=True)
+        mean = torch.stack(outputs).mean(dim=0).cpu().numpy().astype(np.float64)
+        return posterior, mean, embeddings[0].cpu().numpy()
 
     def forecast(self, shots: Shots) -> Forecast:
         """Predict every configuration of the grid from K >= 0 shots; their order changes nothing."""

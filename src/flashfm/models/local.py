@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from flashfm.errors import ModelError
+from flashfm.models.device import CPU
 from flashfm.models.hierarchical_gp import HierarchicalGP
 from flashfm.tasks.config_search import Observations, Shots
 from flashfm.tasks.features import ShotScaler
@@ -29,7 +30,7 @@ NEIGHBOURS = 12
 """Training pairs whose farthest sets the bandwidth, so that as many count in a crowd as at its edge."""
 DISTINCT = 3
 """Shots for which there are parameters of their own; more are treated as these."""
-AT_ONCE = 256
+AT_ONCE, AT_ONCE_ON_GPU = 256, 2048
 """Tasks that are compared with all training pairs at a time."""
 _RIDGE = 1e-4
 
@@ -85,6 +86,17 @@ class Posterior(NamedTuple):
     """Mean of those alike, shifted to the mean of the shots; `mean` is between this and the conditional mean."""
 
 
+class _Moments(NamedTuple):
+    """What `LocalProcess` re-estimates from, on its device."""
+
+    mean: Float[Tensor, " config"]
+    covariance: Float[Tensor, "config config"]
+    profiles: Float[Tensor, "pair config"]
+    residual: Float[Tensor, "pattern config config"]
+    of_pattern: Float[Tensor, "pair pattern"]
+    """1 where a pair has the pattern."""
+
+
 @dataclass(frozen=True, eq=False)
 class LocalProcess:
     """A hierarchical process and the training pairs that it is re-estimated from."""
@@ -98,6 +110,8 @@ class LocalProcess:
     observed: Float[np.ndarray, "pair config"]
     """1 where the pair was observed."""
     likeness: Likeness
+    device: torch.device = CPU
+    """Where posteriors of shots are computed."""
 
     @classmethod
     def of(
@@ -117,16 +131,22 @@ class LocalProcess:
         if shots.count == 0:
             mean, variance = self.gp.posterior(shots.config, shots.log_runtime)
             return Posterior(mean, variance, mean)
-        parameters = _at(self.likeness, shots.count)
+        parameters = _at(self.likeness, shots.count, self.device)
         found = Posterior(*(np.empty((len(shots), len(self.gp.mean))) for _ in Posterior._fields))
+        on_cpu = self.device.type == CPU.type
         order, group = self._alike(shots)
+        at_once = AT_ONCE if on_cpu else AT_ONCE_ON_GPU
         with torch.inference_mode():
-            for start in range(0, len(shots), AT_ONCE):
-                chosen = order[start : start + AT_ONCE]
+            for start in range(0, len(shots), at_once):
+                chosen = order[start : start + at_once]
                 part = Shots(shots.config[chosen], shots.log_runtime[chosen], shots.metrics[chosen])
-                told = self._condition(part, self._distances(part, group[chosen], parameters), parameters)
+                if on_cpu:
+                    distance = self._distances(part, group[chosen], parameters)
+                else:
+                    distance = self._differences(part) @ parameters["weight"].exp()
+                told = self._condition(part, distance, parameters)
                 for column, tensor in zip(found, told, strict=True):
-                    column[chosen] = tensor.numpy()
+                    column[chosen] = tensor.cpu().numpy()
         return found
 
     def covariance(self, shots: Shots) -> Float[np.ndarray, "config config"]:
@@ -149,6 +169,10 @@ class LocalProcess:
         gain = np.linalg.solve(covariance[np.ix_(at, at)] + shot_noise, covariance[at])
         return np.asarray(covariance - covariance[:, at] @ gain)
 
+    def to(self, device: torch.device) -> LocalProcess:
+        """The same there."""
+        return self if device == self.device else replace(self, device=device)
+
     def learned(self, likeness: Likeness) -> LocalProcess:
         """The same with other likeness."""
         return replace(self, likeness=likeness)
@@ -169,8 +193,21 @@ class LocalProcess:
     def _by_config(self) -> tuple[Float[Tensor, "config pair value"], Float[Tensor, "config pair value"]]:
         """Values and which are known, in single precision: learning spends its time here, and needs no more."""
         arrays = (np.ascontiguousarray(part, dtype=np.float32) for part in self._of_config)
-        values, known = (torch.from_numpy(array) for array in arrays)
+        values, known = (self._there(array) for array in arrays)
         return values, known
+
+    @cached_property
+    def _moments(self) -> _Moments:
+        gp = self.gp
+        with torch.inference_mode(False):  # learning keeps them for gradients
+            mean, covariance, profiles, residual, pattern = (
+                self._there(array) for array in (gp.mean, gp.covariance, gp.profiles, gp.residual, gp.pattern)
+            )
+            of_pattern = torch.nn.functional.one_hot(pattern, len(gp.residual)).double()
+        return _Moments(mean, covariance, profiles, residual, of_pattern)
+
+    def _there(self, array: Shaped[np.ndarray, ...]) -> Shaped[Tensor, ...]:
+        return torch.from_numpy(array).to(self.device)
 
     @cached_property
     def _of_config(self) -> tuple[Float[np.ndarray, "config pair value"], Float[np.ndarray, "config pair value"]]:
@@ -181,14 +218,14 @@ class LocalProcess:
     def _differences(self, shots: Shots) -> Float[Tensor, "task pair kind"]:
         """Mean squared differences between each task's shots and each training pair in the same configurations."""
         values, known = (
-            torch.from_numpy(part)
-            for part in np.split(self.scaler.transform(shots.metrics, shots.log_runtime), 2, axis=-1)
+            self._there(part) for part in np.split(self.scaler.transform(shots.metrics, shots.log_runtime), 2, axis=-1)
         )
-        gap = torch.from_numpy(shots.log_runtime[:, None] - self.gp.profiles.T[shots.config].transpose(0, 2, 1))
+        gap = self._there(shots.log_runtime[:, None] - self.gp.profiles.T[shots.config].transpose(0, 2, 1))
         level = gap.mean(dim=-1, keepdim=True)
-        unseen = 1 - torch.from_numpy(self.observed[:, shots.config].mean(axis=-1).T)
+        unseen = 1 - self._there(self.observed[:, shots.config].mean(axis=-1).T)
         own = torch.stack([level[..., 0] ** 2, ((gap - level) ** 2).mean(dim=-1), unseen], dim=-1)
-        theirs, seen = (part[torch.from_numpy(shots.config)] for part in self._by_config)
+        config = self._there(shots.config)
+        theirs, seen = (part[config] for part in self._by_config)
         both = seen * known[:, :, None].float()
         squares = (theirs - values[:, :, None].float()).square_().mul_(both)
         apart = (squares.sum(dim=1) / both.sum(dim=1).clamp_(min=1)).double()
@@ -252,16 +289,15 @@ class LocalProcess:
         self, shots: Shots, distance: Float[Tensor, "task pair"], parameters: dict[str, Tensor]
     ) -> tuple[Float[Tensor, "task config"], Float[Tensor, "task config"], Float[Tensor, "task config"]]:
         """Re-estimate mean and covariance with the weights, then condition on the shots; see `Posterior`."""
-        gp, config = self.gp, torch.from_numpy(shots.config)
-        k = shots.count
+        config, k = self._there(shots.config), shots.count
+        prior_mean, covariance, profiles, residual, with_pattern = self._moments
         names = ("own", "own_covariance", "scale", "broad", "noise")
         own, own_covariance, scale, broad, noise = (parameters[name].exp() for name in names)
-        profiles, residual = torch.from_numpy(gp.profiles), torch.from_numpy(gp.residual)
-        shared = own_covariance * scale * torch.from_numpy(gp.covariance)
+        shared = own_covariance * scale * covariance
         weight = self._weights(distance, parameters)
         total = weight.sum(dim=1)
-        of_pattern = weight @ torch.nn.functional.one_hot(torch.from_numpy(gp.pattern), len(gp.residual)).double()
-        mean = (own * torch.from_numpy(gp.mean) + weight @ profiles) / (own + total)[:, None]
+        of_pattern = weight @ with_pattern
+        mean = (own * prior_mean + weight @ profiles) / (own + total)[:, None]
         at = (profiles.T[config] - mean.gather(1, config)[..., None]) * weight[:, None]
         rows = shared[config] + at @ profiles - at.sum(dim=-1, keepdim=True) * mean[:, None]
         rows = rows + torch.einsum("tg,gtkc->tkc", of_pattern, residual[:, config])
@@ -269,10 +305,11 @@ class LocalProcess:
         diagonal = torch.diagonal(shared) + squares + of_pattern @ torch.diagonal(residual, dim1=1, dim2=2)
         total = own_covariance + total
         rows, diagonal = rows / total[:, None, None] + broad, diagonal / total[:, None] + broad
-        noise = noise * gp.noise
-        shots_covariance = rows.gather(2, config[:, None].expand(-1, k, -1)) + noise * torch.eye(k, dtype=torch.float64)
+        noise = noise * self.gp.noise
+        identity = torch.eye(k, dtype=torch.float64, device=self.device)
+        shots_covariance = rows.gather(2, config[:, None].expand(-1, k, -1)) + noise * identity
         gain = torch.linalg.solve(shots_covariance, rows)
-        off = torch.from_numpy(shots.log_runtime) - mean.gather(1, config)
+        off = self._there(shots.log_runtime) - mean.gather(1, config)
         conditional, aligned = mean + torch.einsum("tk,tkc->tc", off, gain), mean + off.mean(dim=1, keepdim=True)
         posterior = torch.lerp(conditional, aligned, torch.sigmoid(parameters["align"]))
         return posterior, (diagonal - (rows * gain).sum(dim=1)).clamp(min=0) + noise, aligned
@@ -303,15 +340,17 @@ def learn(tasks: Mapping[int, Sequence[Task]], *, shift: float, steps: int, rate
 def _learn_one(
     tasks: Sequence[Task], start: dict[str, Tensor], shift: float, steps: int, rate: float
 ) -> dict[str, np.ndarray]:
+    device = tasks[0][0].device
+    start = {name: value.to(device) for name, value in start.items()}
     parameters = {name: value.clone().requires_grad_() for name, value in start.items()}
     optimiser = torch.optim.Adam(list(parameters.values()), lr=rate)
     prepared = [
-        (process, shots, process._differences(shots), torch.from_numpy(observed)) for process, shots, observed in tasks
+        (process, shots, process._differences(shots), process._there(observed)) for process, shots, observed in tasks
     ]
     count = sum(int((~torch.isnan(observed)).sum()) for *_, observed in prepared)
     for _ in range(steps):
         optimiser.zero_grad()
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=device)
         for process, shots, differences, observed in prepared:
             mean, variance, _ = process._condition(shots, differences @ parameters["weight"].exp(), parameters)
             known = ~torch.isnan(observed)
@@ -323,9 +362,9 @@ def _learn_one(
         loss = total / count + _RIDGE * ridge
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return {name: value.detach().numpy() for name, value in parameters.items()}
+    return {name: value.detach().cpu().numpy() for name, value in parameters.items()}
 
 
-def _at(likeness: Likeness, k: int) -> dict[str, Tensor]:
+def _at(likeness: Likeness, k: int, device: torch.device = CPU) -> dict[str, Tensor]:
     i = min(k, DISTINCT) - 1
-    return {field.name: torch.as_tensor(getattr(likeness, field.name)[i]) for field in fields(Likeness)}
+    return {field.name: torch.as_tensor(getattr(likeness, field.name)[i]).to(device) for field in fields(Likeness)}

@@ -92,13 +92,13 @@ class MetaLearner(nn.Module):
         self.output = nn.Linear(width, config.embed)
 
     def forward(
-        self, shots: Float[Tensor, "task shot feature"], seen: Bool[Tensor, "task shot"]
+        self, shots: Float[Tensor, "task shot feature"], seen: Bool[Tensor, "task shot"] | None = None
     ) -> Float[Tensor, "task embed"]:
         """Summarise each task by what was measured of it.
 
         Args:
             shots: standardised features and label of each measurement; rows that are not `seen` may hold anything.
-            seen: True where `shots` is a real measurement.
+            seen: True where `shots` is a real measurement; None where all are, which asks nothing of a device.
 
         Returns:
             Embeddings, in [0, inf) after the ReLU.
@@ -108,10 +108,16 @@ class MetaLearner(nn.Module):
 
         Source: FLASH, appendix A.5, equation of O_M; the mean runs over seen shots only.
         """
-        if not bool(seen.any(dim=1).all()):
+        whole = seen is None
+        if seen is None:
+            if not shots.shape[1]:
+                raise ModelError("the tasks of the batch have no measured shot; an embedding needs at least one")
+            seen = torch.ones(shots.shape[:2], dtype=torch.bool, device=shots.device)
+        elif not bool(seen.any(dim=1).all()):
             task = int((~seen.any(dim=1)).nonzero()[0, 0])
             raise ModelError(f"task {task} of the batch has no measured shot; an embedding needs at least one")
-        whole = bool(seen.all())
+        else:
+            whole = bool(seen.all())
         if not whole:
             shots = shots.masked_fill(~seen[..., None], 0.0)
         hidden = self.input(shots)
@@ -140,7 +146,7 @@ class MetaLearner(nn.Module):
             hidden, seen.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
         )
         outputs, lengths = pad_packed_sequence(body(packed)[0], batch_first=True)
-        return outputs, torch.arange(outputs.shape[1]) < lengths[:, None]
+        return outputs, (torch.arange(outputs.shape[1]) < lengths[:, None]).to(outputs.device)
 
 
 def _mean(outputs: Float[Tensor, "task shot output"], seen: Bool[Tensor, "task shot"]) -> Float[Tensor, "task output"]:

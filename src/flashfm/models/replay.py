@@ -1,6 +1,7 @@
 """Episodes of many pairs, kept for learning: transitions to draw from, and what an encoder reads of an episode.
 
 Enters: observations, actions and rewards as they happen. Leaves: tensors. The oldest episode gives way to the newest.
+All stay on one device.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from flashfm.models.device import CPU
 
 
 class Replay:
@@ -21,12 +24,15 @@ class Replay:
         envs: pairs.
         state: width of an observation.
         action: width of an action.
+        device: where they are kept.
     """
 
-    def __init__(self, episodes: int, steps: int, envs: int, state: int, action: int) -> None:
-        self.state = torch.zeros(episodes, steps + 1, envs, state)
-        self.action = torch.zeros(episodes, steps, envs, action)
-        self.reward = torch.zeros(episodes, steps, envs)
+    def __init__(
+        self, episodes: int, steps: int, envs: int, state: int, action: int, device: torch.device = CPU
+    ) -> None:
+        self.state = torch.zeros(episodes, steps + 1, envs, state, device=device)
+        self.action = torch.zeros(episodes, steps, envs, action, device=device)
+        self.reward = torch.zeros(episodes, steps, envs, device=device)
         self._begun, self._step = 0, 0
 
     def begin(self, state: Float[Tensor, "env state"]) -> None:
@@ -64,18 +70,20 @@ class Replay:
 
         Args:
             env: the pairs.
-            generator: what decides.
+            generator: what decides, on the device of the buffer.
             steps: of a run, all of one episode; there must be one.
             discount: weight of a reward over that of the one before; the weighted mean of the rewards is given.
         """
         starts, kept = self.action.shape[1] - steps + 1, min(self._begun, len(self.state))
         known = (kept - 1) * starts + max(self._step - steps + 1, 0)
-        at = (torch.rand(env.shape, generator=generator) * known).long()
+        device = self.state.device
+        at = (torch.rand(env.shape, generator=generator, device=device) * known).long()
         # counted from the oldest episode, whose slot follows that of the newest one
         slot = (self._begun - kept + at // starts) % len(self.state)
         step = at % starts
-        weight = discount ** torch.arange(steps)
-        rewards = self.reward[slot[..., None], step[..., None] + torch.arange(steps), env[..., None]]
+        following = torch.arange(steps, device=device)
+        weight = discount**following
+        rewards = self.reward[slot[..., None], step[..., None] + following, env[..., None]]
         return (
             self.state[slot, step, env],
             self.action[slot, step, env],
@@ -92,7 +100,7 @@ class Replay:
         kept = min(recent, self._begun, len(self.state))
         if not kept:
             return None
-        slots = torch.arange(self._begun - kept, self._begun) % len(self.state)
+        slots = torch.arange(self._begun - kept, self._begun, device=self.state.device) % len(self.state)
         return slots[self.reward[slots].mean(dim=1).argmax(dim=0)]
 
     def episode(

@@ -61,7 +61,7 @@ def to_state(model: FlashModel) -> tuple[dict[str, Any], dict[str, Array]]:
     for part, record in (("likeness", prior.likeness), ("calibration", model.calibration)):
         tensors |= {f"{part}.{field.name}": getattr(record, field.name) for field in dataclasses.fields(record)}
     for i, net in enumerate(model.nets):
-        tensors |= {f"net.{i}.{name}": value.detach().numpy() for name, value in net.state_dict().items()}
+        tensors |= {f"net.{i}.{name}": value.detach().cpu().numpy() for name, value in net.state_dict().items()}
     for part, names in _PARTS.items():
         if (record := getattr(model, part)) is not None:
             tensors |= {f"{part}.{name}": getattr(record, name) for name in names}
@@ -166,8 +166,8 @@ def _build(config: Mapping[str, Any], tensors: dict[str, Array]) -> FlashModel:
     )
     scaler = ShotScaler(tensors["scaler.centre"], tensors["scaler.scale"], tuple(map(int, config["timed"])))
     likeness = Likeness(**{field.name: tensors[f"likeness.{field.name}"] for field in dataclasses.fields(Likeness)})
-    local = {name: tensors[f"local.{name}"].astype(np.float64) for name in ("values", "known", "observed")}
-    prior = LocalProcess(gp, scaler, likeness=likeness, **local)
+    values, known, observed = (tensors[f"local.{name}"].astype(np.float64) for name in ("values", "known", "observed"))
+    prior = LocalProcess(gp, scaler, values, known, observed, likeness)
     nets = []
     for i in range(int(config["members"])):
         network = _read(FlashConfig(), config["network"])

@@ -41,10 +41,10 @@ class TrajectoryEncoder(nn.Module):
         envs, several, steps, token = trajectories.shape
         if self.meta.config.kind == "set":
             read = trajectories.reshape(envs, several * steps, token)
-            embedding = self.meta(read, torch.ones(read.shape[:2], dtype=torch.bool))
+            embedding = self.meta(read)
         else:
             read = trajectories.reshape(envs * several, steps, token)
-            embedding = self.meta(read, torch.ones(read.shape[:2], dtype=torch.bool)).reshape(envs, several, -1).mean(1)
+            embedding = self.meta(read).reshape(envs, several, -1).mean(1)
         standardised: Tensor = (embedding - self.mean) / self.scale
         return standardised
 

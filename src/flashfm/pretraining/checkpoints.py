@@ -2,7 +2,8 @@
 
 Enters: tensors by name, and the settings of the run. Leaves: one safetensors file a part, and `checkpoints.json` with
 the run, the time it took so far and the SHA-256 of every part that counts. Files are written whole, the JSON last, and
-no file that it names is ever written over: whenever a process dies, the folder holds what was kept last.
+no file that it names is ever written over: whenever a process dies, the folder holds what was kept last. Workers that
+train together have a folder each below that of their run.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ INDEX = "checkpoints.json"
 _WRITTEN = r"(checkpoints\.json|[a-z0-9-]+\.[0-9a-f]{16}\.safetensors)"
 _OURS = re.compile(rf"{_WRITTEN}|\.{_WRITTEN}\.\d+\.tmp")
 """Names of files that are written here; others are left alone."""
+LEAVES_S = 30.0
+"""How long a worker may take to leave its folder to the one that takes its place."""
+_LOOK_S = 0.1
 
 
 class Checkpoints:
@@ -38,13 +42,14 @@ class Checkpoints:
 
     Args:
         folder: is made; it may hold checkpoints. None keeps nothing, and needs no `with`.
+        wait_s: how long another process may have the folder.
 
     Raises:
         ArtifactError: on entering, the folder holds something else, is damaged, in use or cannot be used.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, wait_s: float = 0.0) -> None:
+        self.folder, self._wait_s = folder, wait_s
         self._run: dict[str, Any] | None = None
         self._parts: dict[str, str] = {}
         self._before_s, self._entered = 0.0, time.perf_counter()
@@ -58,7 +63,7 @@ class Checkpoints:
                 if self.folder.is_file():
                     raise ArtifactError(f"{self.folder}: is a file, expected a folder for checkpoints; choose another")
                 self.folder.mkdir(parents=True, exist_ok=True)
-                lock.enter_context(_alone(self.folder))
+                lock.enter_context(_alone(self.folder, self._wait_s))
                 self._read_index(self.folder)
             except OSError as error:
                 raise ArtifactError(
@@ -102,7 +107,7 @@ class Checkpoints:
         return name in self._parts
 
     def __getitem__(self, name: str) -> dict[str, Tensor]:
-        """Tensors of a part.
+        """Tensors of a part, on the CPU.
 
         Raises:
             ArtifactError: no such part, or damaged.
@@ -135,7 +140,7 @@ class Checkpoints:
             return
         kept = {name: digest for name, digest in self._parts.items() if name not in {*forget}}
         for name, tensors in parts.items():
-            content = safetensors.torch.save(dict(tensors))
+            content = safetensors.torch.save({key: tensor.cpu() for key, tensor in tensors.items()})
             kept[name] = hashlib.sha256(content).hexdigest()
             write_whole(self.folder / _file(name, kept[name]), lambda file, content=content: file.write(content))  # type: ignore[misc]
         index = {"format": FORMAT, "version": VERSION, "run": self._run or {}, "seconds": self.seconds, "parts": kept}
@@ -144,10 +149,16 @@ class Checkpoints:
         self._parts = kept
         _sweep(self.folder, {INDEX, *(_file(*part) for part in kept.items())})
 
+    def of_rank(self, rank: int) -> Checkpoints:
+        """Those of a worker of the run, to be used in a `with` statement of its own."""
+        return Checkpoints(None if self.folder is None else self.folder / f"rank-{rank}", LEAVES_S)
+
     def remove(self) -> None:
-        """Delete the checkpoints, and the folder unless it holds something else: the run has ended."""
+        """Delete the checkpoints, also of workers, and the folder unless it holds something else: the run has ended."""
         self._run, self._parts = None, {}
         if self.folder is not None:
+            for path in self.folder.glob("rank-*"):
+                Checkpoints(path).remove()
             (self.folder / INDEX).unlink(missing_ok=True)  # first, so that what is left never looks damaged
             _sweep(self.folder, set())
             with contextlib.suppress(OSError):
@@ -205,19 +216,28 @@ def _sweep(folder: Path, named: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, wait_s: float) -> Iterator[None]:
     """Hold a lock on the folder, which ends with the process, where its file system has locks."""
-    handle = os.open(folder, os.O_RDONLY)
+    handle, until = os.open(folder, os.O_RDONLY), time.monotonic() + wait_s
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(f"{folder}: another process keeps checkpoints here; choose another folder") from None
-        except OSError:  # this file system has no locks
-            pass
+        while not _locked(handle):
+            if time.monotonic() >= until:
+                raise ArtifactError(f"{folder}: another process keeps checkpoints here; choose another folder")
+            time.sleep(_LOOK_S)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Whether the lock is had, or there is none to be had on this file system."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,8 @@
 
 Enters: trajectories of many simulated pairs under one policy, and the hidden values of these pairs, which are known
 where they were drawn. Leaves: an encoder whose embeddings hold what of that can be found out. The agent has no part in
-it, so its embeddings are computed once and cached.
+it, so its embeddings are computed once and cached. All is on the device of the trajectories; what is drawn is drawn
+before the first step, on the CPU, the same for every device. Ranks of a group train one encoder, each on its own pairs.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flashfm.engine.group import ALONE, Group
 from flashfm.models.meta_learner import MetaLearnerConfig
 from flashfm.models.trajectories import SET, TrajectoryEncoder
+from flashfm.pretraining.shares import mean_gradients, own_part, own_seed
 
 READ_AT_ONCE = 200
 """Pairs that are embedded together."""
@@ -43,6 +46,7 @@ def fit(
     *,
     seed: int,
     on_step: Callable[[int, int], object] = lambda *_: None,
+    group: Group = ALONE,
 ) -> TrajectoryEncoder:
     """Train an encoder, and standardise its embeddings over these pairs.
 
@@ -52,34 +56,66 @@ def fit(
         config: settings.
         seed: of weights and draws.
         on_step: told of progress.
+        group: whose ranks train one encoder together, each on its own pairs, which are given.
     """
     config = config or IdentificationConfig()
-    generator = torch.Generator().manual_seed(seed)
-    envs, episodes, length, token = trajectories.shape
+    device, (_, _, _, token) = trajectories.device, trajectories.shape
+    drawn = _Draws.of(trajectories, config, torch.Generator().manual_seed(own_seed(seed, group)), group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = TrajectoryEncoder(token, config.meta)
-        head = nn.Linear(config.meta.embed, hidden.shape[1])
-    optimiser = torch.optim.Adam([*encoder.parameters(), *head.parameters()], config.learning_rate)
-    for done in range(config.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * max(0.02, 1 - done / config.steps)
-        env = torch.randint(envs, (config.tasks,), generator=generator)
-        order = torch.randperm(episodes, generator=generator)
-        several = int(torch.randint(1, min(config.most_trajectories, episodes) + 1, (1,), generator=generator))
-        seen = trajectories[env][:, order[:several]][:, :, _some(length, config, generator)]
+        encoder = TrajectoryEncoder(token, config.meta).to(device)
+        head = nn.Linear(config.meta.embed, hidden.shape[1]).to(device)
+    weights = [*encoder.parameters(), *head.parameters()]
+    optimiser, exchange = torch.optim.Adam(weights, config.learning_rate), mean_gradients(group, len(trajectories))
+    for done, several in enumerate(drawn.several):
+        for settings in optimiser.param_groups:
+            settings["lr"] = config.learning_rate * max(0.02, 1 - done / config.steps)
+        env, order = drawn.env[done], drawn.order[done, :several]
+        seen = trajectories[env][:, order][:, :, drawn.steps[done]]
         loss = (head(encoder(seen)) - hidden[env]).pow(2).mean()
         optimiser.zero_grad()
         loss.backward()
+        if exchange is not None:
+            exchange([weight.grad for weight in weights if weight.grad is not None])
         optimiser.step()
         on_step(done + 1, config.steps)
     with torch.no_grad():
         encoder.eval()
-        encoder.standardise(embedded(encoder, trajectories[:, :1]))
+        encoder.standardise(torch.cat(group.gather(embedded(encoder, trajectories[:, :1]))))
     return encoder
 
 
-def _some(length: int, config: IdentificationConfig, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """What is read in each training step; tensors are on the device of the trajectories."""
+
+    env: Int[Tensor, "training task"]
+    order: Int[Tensor, "training trajectory"]
+    several: list[int]
+    """How many trajectories are read, the first ones of `order`."""
+    steps: Int[Tensor, "training read"]
+
+    @classmethod
+    def of(
+        cls,
+        trajectories: Float[Tensor, "env trajectory step token"],
+        config: IdentificationConfig,
+        generator: torch.Generator,
+        group: Group,
+    ) -> _Draws:
+        (envs, episodes, length, _), tasks = trajectories.shape, own_part(config.tasks, group)
+        most = min(config.most_trajectories, episodes)
+        env, order, several, steps = [], [], [], []
+        for _ in range(config.steps):
+            env.append(torch.randint(envs, (tasks,), generator=generator))
+            order.append(torch.randperm(episodes, generator=generator))
+            several.append(int(torch.randint(1, most + 1, (1,), generator=generator)))
+            steps.append(_some(length, config, generator))
+        there = [torch.stack(part).to(trajectories.device) for part in (env, order, steps)]
+        return cls(there[0], there[1], several, there[2])
+
+
+def _some(length: int, config: IdentificationConfig, generator: torch.Generator) -> Int[Tensor, " read"]:
     """Steps that are read."""
     n = min(config.read, length)
     if config.meta.kind == "set":

@@ -1,7 +1,8 @@
 """Episodes that encoders learn from: played by a policy, or by autoscalers of today.
 
 Enters: simulators, and what acts in them. Leaves: trajectories as tokens. What is read of a trajectory does not depend
-on who acted: of autoscalers, the action is the one that asks for what came to be in force.
+on who acted: of autoscalers, the action is the one that asks for what came to be in force. All is on the device of the
+simulator, and nothing is copied to or from it within an episode.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ def collect(
         seed: of the noise and of alpha.
         alpha: range that each pair's trade-off is drawn from, anew for each episode.
     """
-    generator = torch.Generator().manual_seed(seed)
+    chance = _chance(simulator, seed)
     found = []
     for _ in range(episodes):
-        simulator.alpha = alpha[0] + (alpha[1] - alpha[0]) * torch.rand(len(simulator), generator=generator)
+        simulator.alpha = alpha[0] + (alpha[1] - alpha[0]) * torch.rand(len(simulator), **chance)
         states, actions, rewards = [simulator.reset()], [], []
         for _ in range(EPISODE_STEPS):
             action = policy(states[-1][None])[0]
-            action = (action + noise * torch.randn(action.shape, generator=generator)).clamp(-1.0, 1.0)
+            action = (action + noise * torch.randn(action.shape, **chance)).clamp(-1.0, 1.0)
             stepped = simulator.step(action)
             states.append(stepped.observation)
             actions.append(action)
@@ -75,10 +76,10 @@ def collect_rules(
         seed: of alpha.
         alpha: range that each pair's trade-off is drawn from, anew for each episode.
     """
-    generator = torch.Generator().manual_seed(seed)
+    chance = _chance(simulator, seed)
     found = []
     for rule in rules:
-        simulator.alpha = alpha[0] + (alpha[1] - alpha[0]) * torch.rand(len(simulator), generator=generator)
+        simulator.alpha = alpha[0] + (alpha[1] - alpha[0]) * torch.rand(len(simulator), **chance)
         states, actions, rewards = [simulator.reset()], [], []
         rule.reset(simulator)
         for _ in range(EPISODE_STEPS):
@@ -101,3 +102,9 @@ def shuffled(
     envs, several = trajectories.shape[:2]
     order = torch.rand(envs, several, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
     return trajectories[torch.arange(envs)[:, None], order]
+
+
+def _chance(simulator: Simulator, seed: int) -> dict[str, Any]:
+    """How random numbers are drawn on the device of a simulator."""
+    device = simulator.params.cpu_s.device
+    return {"generator": torch.Generator(device).manual_seed(seed), "device": device}

@@ -3,83 +3,40 @@
 Enters: observations of many pairs. Leaves: a `FlashModel`. Applications are never parted: the prior that the network
 sees of a training pair is fitted on other applications (out of fold), and everything that says how far the model can be
 trusted is found on applications that neither the prior nor the network saw. With `hold_out_from` applications or more
-these are held out once; with fewer, folds take turns and the final model is trained on all.
+these are held out once; with fewer, folds take turns and the final model is trained on all. Where several workers
+pretrain together, each does all of it but for the training of networks, which they share out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Int
 
+from flashfm.engine.base import Engine
+from flashfm.engine.group import ALONE, Group, run_together
+from flashfm.engine.inline import INLINE, Inline
 from flashfm.errors import ModelError
 from flashfm.models import flash, hierarchical_gp, local
 from flashfm.models.calibration import Held, calibrate
-from flashfm.models.flash import NORMAL, QUANTILES, SHIFT, FlashConfig, FlashModel, FlashNet
-from flashfm.models.hierarchical_gp import PriorConfig
+from flashfm.models.device import CPU
+from flashfm.models.flash import NORMAL, SHIFT, FlashModel, FlashNet
 from flashfm.models.local import LocalProcess
 from flashfm.models.threads import one_thread
 from flashfm.pretraining.held_out import Apart, distances, forecasts, joined, with_held, with_novelty
+from flashfm.pretraining.network import Episodes, check_workers, train_networks, turns
+from flashfm.pretraining.settings import OnStep as OnStep
+from flashfm.pretraining.settings import PretrainConfig as PretrainConfig
 from flashfm.tasks.config_search import Observations, draw
 from flashfm.tasks.features import ShotScaler
 from flashfm.tasks.space import ConfigSpace
 
-OnStep = Callable[[int, int], object]
-"""Told of the steps that are done and of all of them."""
 OnHeld = Callable[[dict[int, Held]], object]
 """Told, for each K, what was forecast of the pairs that calibration rests on, and what was observed."""
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """How a model for configuration search is pretrained."""
-
-    prior: PriorConfig = field(default_factory=PriorConfig)
-    network: FlashConfig = field(default_factory=FlashConfig)
-    likeness_steps: int = 150
-    """Steps of learning which training pairs are alike; fewer with few pairs."""
-    likeness_tasks: int = 400
-    """Tasks of each K that it is learned on, at most."""
-    inner_folds: int = 5
-    """Folds for priors out of fold."""
-    hold_out: float = 0.15
-    """Share of the applications that calibration takes where there are many."""
-    hold_out_from: int = 100
-    """Applications from which they are held out once instead of in turns."""
-    cross_folds: int = 4
-    """Folds that take turns where there are few."""
-    least_for_network: int = 12
-    """Applications below which the prior stands alone: a network would learn them by heart."""
-    members: int = 3
-    """Networks that are trained alike, from other draws, and averaged."""
-    steps_per_pair: float = 6.0
-    """Optimisation steps for each training pair, within the two limits below; with few pairs it soon overfits."""
-    least_steps: int = 300
-    most_steps: int = 2500
-    batch: int = 64
-    """Tasks a step."""
-    learning_rate: float = 2e-3
-    """Peak of a one-cycle schedule, for AdamW."""
-    weight_decay: float = 1e-3
-    sets: int = 12
-    """Random shot sets drawn of each pair and K."""
-    shot_weights: tuple[float, ...] = (0.3, 0.25, 0.2, 0.125, 0.125)
-    """How often a step is on K = 1, 2, … shots."""
-    token_noise: float = 0.1
-    """Standard deviation of noise added to standardised labels and metrics: what is measured twice differs, and a pair
-    must not be told by its exact values."""
-    metric_dropout: float = 0.1
-    """Chance that a task's shots come without any metric, and that one metric is missing from all of them."""
-    decode_weight: float = 0.1
-    """Weight of the loss by which the embedding has to tell what the shots were."""
-
-    def steps(self, pairs: int) -> int:
-        """Optimisation steps for so many training pairs."""
-        return int(min(max(self.steps_per_pair * pairs, self.least_steps), self.most_steps))
 
 
 def pretrain(
@@ -89,6 +46,8 @@ def pretrain(
     seed: int = 0,
     on_step: OnStep = lambda *_: None,
     on_held: OnHeld = lambda _: None,
+    engine: Engine = INLINE,
+    device: torch.device = CPU,
 ) -> FlashModel:
     """Pretrain one model over all pairs, whatever their platforms.
 
@@ -98,15 +57,31 @@ def pretrain(
         seed: of the folds, the draws and the weights; the same seed gives the same model on the same machine.
         on_step: told of progress.
         on_held: told of the calibration pairs, so that a card can say how well intervals cover.
+        engine: whose workers pretrain together, all of them; by default this process does alone.
+        device: where the prior's weights and the networks are trained, with one worker; the model comes back to the
+            CPU. Models differ between devices, as between seeds.
 
     Raises:
-        ModelError: fewer than three applications, or none with two configurations.
+        ModelError: fewer than three applications, or none with two configurations; or more workers than tasks in a
+            batch.
+        EngineError: workers are lost again and again.
     """
-    with one_thread():
-        return _pretrain(data, config or PretrainConfig(), seed, on_step, on_held)
+    config = config or PretrainConfig()
+    if isinstance(engine, Inline):
+        with one_thread():
+            model, held = _pretrain(data, config, seed, device, ALONE, on_step)
+    else:
+        check_workers(config, engine.workers)
+        work = partial(_pretrain, data, config, seed, device)
+        model, held = run_together(engine, work, engine.workers, on_step)[0]
+    on_held(held)
+    return model
 
 
-def _pretrain(data: Observations, config: PretrainConfig, seed: int, on_step: OnStep, on_held: OnHeld) -> FlashModel:
+def _pretrain(
+    data: Observations, config: PretrainConfig, seed: int, device: torch.device, group: Group, on_step: OnStep
+) -> tuple[FlashModel, dict[int, Held]]:
+    """The model, and what was forecast of the pairs that calibrate it."""
     apps = sorted(data.apps)
     if len(apps) < 3 or max(len(seen) for seen in data.observed) < 2:
         raise ModelError(
@@ -118,12 +93,13 @@ def _pretrain(data: Observations, config: PretrainConfig, seed: int, on_step: On
     final = data if len(parts) > 1 else data.of_apps(set(apps) - parts[0])
     sizes = [len(data.of_apps(set(apps) - part)) for part in parts] + [len(final)] * (len(parts) > 1)
     with_network = len(apps) >= config.least_for_network
-    progress = _Progress(on_step, config.members * sum(config.steps(n) for n in sizes) if with_network else len(sizes))
+    networks = turns(config.members, group.size)
+    progress = _Progress(on_step, networks * sum(config.steps(n) for n in sizes) if with_network else len(sizes))
     held: dict[int, list[Held]] = {}
     apart: Apart = {}
     model: FlashModel | None = None
     for part in parts:
-        model = _fit(data.of_apps(set(apps) - part), config, rng, with_network, progress)
+        model = _fit(data.of_apps(set(apps) - part), config, rng, with_network, progress, group, device)
         unseen = data.of_apps(part)
         for k, told in forecasts(model, unseen, config.sets, rng).items():
             held.setdefault(k, []).append(told)
@@ -131,15 +107,14 @@ def _pretrain(data: Observations, config: PretrainConfig, seed: int, on_step: On
             for k, found in of_k.items():
                 apart.setdefault(part_name, {}).setdefault(k, []).append(found)
     if len(parts) > 1 or model is None:
-        model = _fit(data, config, rng, with_network, progress)
+        model = _fit(data, config, rng, with_network, progress, group, device)
     else:
         model = replace(model, prior=_refitted(model.prior, data, config), known=data.pairs)
         model = with_novelty(model, data, rng) if model.nets else model
     unseen_pairs = {k: joined(found) for k, found in held.items()}
-    on_held(unseen_pairs)
     calibration = calibrate(unseen_pairs, NORMAL)
     model = replace(model, calibration=calibration, together=flash.observed_together(data.log_runtime))
-    return with_held(model, apart)
+    return with_held(model, apart).to(CPU), unseen_pairs
 
 
 def interactions_of(space: ConfigSpace) -> Int[np.ndarray, "interaction two"]:
@@ -152,86 +127,6 @@ def interactions_of(space: ConfigSpace) -> Int[np.ndarray, "interaction two"]:
                 (names.index(f"{column.name}={level}"), names.index(n)) for level in column.levels for n in numeric
             ]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
-
-
-def train_network(
-    data: Observations,
-    episodes: dict[int, Episodes],
-    config: PretrainConfig,
-    rng: np.random.Generator,
-    progress: Callable[[], object],
-) -> FlashNet:
-    """Train meta-learner and head on episodes: K shots of a pair, asked for all its other configurations.
-
-    Loss: mean absolute percentage error of the point, pinball loss of the log quantiles, and a little of the error by
-    which a linear map of the embedding misses the mean token of the shots.
-
-    Args:
-        data: training pairs.
-        episodes: of these pairs, for each K.
-        config: settings.
-        rng: draws batches and weights.
-        progress: called after each step.
-    """
-    ks = sorted(episodes)
-    chance = np.array([config.shot_weights[k - 1] for k in ks])
-    torch.manual_seed(int(rng.integers(2**31)))
-    first = episodes[ks[0]]
-    net = FlashNet(first.tokens.shape[-1], first.queries.shape[-1], config.network)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps = config.steps(len(data))
-    rising = max(0.1, 2 / steps)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=rising)
-    normal, levels = torch.tensor(NORMAL), torch.tensor(QUANTILES)
-    for _ in range(steps):
-        episode = episodes[int(rng.choice(ks, p=chance / chance.sum()))]
-        chosen = torch.from_numpy(rng.integers(len(episode.tokens), size=config.batch))
-        read, asked, observed = episode.tokens[chosen], episode.queries[chosen], episode.observed[chosen]
-        mean, deviation = episode.mean[chosen], episode.deviation[chosen]
-        known = ~torch.isnan(observed)
-        observed = observed.nan_to_num()
-        noisy = _disturbed(read, data.features.shape[1], config)
-        output, embedding = net(noisy, torch.ones(read.shape[:2], dtype=torch.bool), asked)
-        point = mean - SHIFT * deviation**2 + output[..., 0]
-        percentage = (torch.exp((point - observed).clamp(max=3.0)) - 1).abs()
-        missed = observed[..., None] - (mean[..., None] + deviation[..., None] * (normal + output[..., 1:]))
-        pinball = torch.maximum(levels * missed, (levels - 1) * missed).mean(dim=-1)
-        loss = ((percentage + pinball) * known).sum() / known.sum()
-        loss = loss + config.decode_weight * (net.decode(embedding) - read.mean(dim=1)).pow(2).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        progress()
-    return net.eval()
-
-
-@dataclass(frozen=True, eq=False)
-class Episodes:
-    """All episodes with the same K."""
-
-    tokens: Float[Tensor, "episode shot token"]
-    queries: Float[Tensor, "episode config feature"]
-    observed: Float[Tensor, "episode config"]
-    """Log run time; NaN where it is a shot or was not observed."""
-    mean: Float[Tensor, "episode config"]
-    deviation: Float[Tensor, "episode config"]
-
-
-def _disturbed(
-    read: Float[Tensor, "task shot token"], features: int, config: PretrainConfig
-) -> Float[Tensor, "task shot token"]:
-    """Tokens with noise on label and metrics, and some metrics missing."""
-    values = (read.shape[-1] - features - 1) // 2
-    label, shots = features + 1, read.shape[1]
-    measured = read[..., features : label + values]
-    measured = measured + config.token_noise * torch.randn_like(measured)
-    kept = torch.rand(len(read), 1, values) >= config.metric_dropout
-    kept &= torch.rand(len(read), 1, 1) >= config.metric_dropout
-    mask = read[..., label + values :] * kept.expand(-1, shots, -1)
-    parts = [read[..., :features], measured[..., :1], measured[..., 1:] * mask, mask]
-    return torch.cat(parts, dim=-1)
 
 
 class _Progress:
@@ -257,15 +152,21 @@ def _folds(apps: list[str], config: PretrainConfig, rng: np.random.Generator) ->
 
 
 def _fit(
-    data: Observations, config: PretrainConfig, rng: np.random.Generator, with_network: bool, progress: _Progress
+    data: Observations,
+    config: PretrainConfig,
+    rng: np.random.Generator,
+    with_network: bool,
+    progress: _Progress,
+    group: Group,
+    device: torch.device,
 ) -> FlashModel:
     """Prior and network on these pairs, not calibrated yet."""
-    prior, priors = _prior(data, config, rng)
+    prior, priors = _prior(data, config, rng, device)
     nets: tuple[FlashNet, ...] = ()
     if with_network:
         episodes = _episodes(data, priors, config, rng)
-        with torch.random.fork_rng(devices=[]):
-            nets = tuple(train_network(data, episodes, config, rng, progress) for _ in range(config.members))
+        features, steps = data.features.shape[1], config.steps(len(data))
+        nets = train_networks(episodes, features, config, steps, rng, progress, group=group, device=device)
     else:
         progress()
     model = FlashModel(
@@ -285,7 +186,7 @@ def _fit(
 
 
 def _prior(
-    data: Observations, config: PretrainConfig, rng: np.random.Generator
+    data: Observations, config: PretrainConfig, rng: np.random.Generator, device: torch.device
 ) -> tuple[LocalProcess, list[tuple[LocalProcess, Int[np.ndarray, " _"]]]]:
     """The prior of these pairs, and those out of fold with the pairs that each may be used for."""
     features, interactions = data.features, interactions_of(data.space)
@@ -298,10 +199,10 @@ def _prior(
     for f in range(folds):
         rest = data.of_pairs(np.flatnonzero(fold != f))
         apart = hierarchical_gp.fit(features, rest.log_runtime, interactions, config.prior, gp.kernel)
-        priors.append((LocalProcess.of(apart, scaler, rest), np.flatnonzero(fold == f)))
+        priors.append((LocalProcess.of(apart, scaler, rest).to(device), np.flatnonzero(fold == f)))
     steps = min(config.likeness_steps, 40 + len(data))
     likeness = local.learn(_likeness_tasks(data, priors, config, rng), shift=SHIFT, steps=steps)
-    own = LocalProcess.of(gp, scaler, data, likeness)
+    own = LocalProcess.of(gp, scaler, data, likeness).to(device)
     return own, [(prior.learned(likeness), pairs) for prior, pairs in priors]
 
 
@@ -309,7 +210,7 @@ def _refitted(prior: LocalProcess, data: Observations, config: PretrainConfig) -
     """The same process with all pairs, those that calibrated it as well: more of them are more likely to be alike."""
     kernel = prior.gp.kernel
     gp = hierarchical_gp.fit(data.features, data.log_runtime, kernel.interactions, config.prior, kernel)
-    return LocalProcess.of(gp, prior.scaler, data, prior.likeness)
+    return LocalProcess.of(gp, prior.scaler, data, prior.likeness).to(prior.device)
 
 
 def _likeness_tasks(

@@ -48,10 +48,16 @@ class AutoscalingVectorEnv(VectorEnv[Any, Any, Any]):
     |------------|-----------|------------------------------------------------------------------------------------|
     | `num_envs` | `1`       | number of environments                                                             |
     | `arrays`   | `"numpy"` | `"torch"`: observations, rewards, flags and `info` are tensors, and actions may be |
-    | `device`   | `"cpu"`   | of torch's tensors                                                                 |
+    | `device`   | `"cpu"`   | of torch's tensors, such as `"cuda"`                                                |
 
     `info` holds one array [env] for each value that the single environment has. With torch `final_obs` is one tensor
     [env, feature], with NumPy an array of observations as Gymnasium's own vectors give it.
+
+    ## Devices
+
+    With torch nothing is copied to or from the device within an episode. At its start loads come to it, which are drawn
+    by NumPy and are the same on every device; what else chance decides is drawn on the device and differs from one to
+    another. To look for NaN in actions would be to wait for the device, so that is done on the CPU alone.
 
     Raises:
         ModelError: an argument, an option or an action is out of its bounds.
@@ -93,7 +99,8 @@ class AutoscalingVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in all environments; see the class for options."""
         super().reset(seed=seed)
-        self.simulator, self._pair = self.episodes.begin(self.np_random, self.num_envs, options)
+        self.simulator, pair = self.episodes.begin(self.np_random, self.num_envs, options)
+        self._pair = self._array(pair)
         observation = self._single(self.simulator.reset())
         return observation, self._info(self.simulator)
 
@@ -135,12 +142,15 @@ class AutoscalingVectorEnv(VectorEnv[Any, Any, Any]):
 
         return torch.full((self.num_envs,), value, device=self.episodes.device)
 
-    def _info(self, simulator: Simulator) -> dict[str, Any]:
-        pair: Any = self._pair.copy()
-        if self._torch:
-            import torch
+    def _array(self, values: Any) -> Any:
+        if not self._torch:
+            return values
+        import torch
 
-            pair = torch.from_numpy(pair).to(self.episodes.device)
+        return torch.from_numpy(values).to(self.episodes.device)
+
+    def _info(self, simulator: Simulator) -> dict[str, Any]:
+        pair = self._pair.clone() if self._torch else self._pair.copy()
         return {"pair": pair, **told(simulator.outcome, simulator.load.rate_per_s[simulator.t])}
 
     def _final(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
