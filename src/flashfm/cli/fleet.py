@@ -27,6 +27,7 @@ class Asked:
     data: Path
     out: Path
     model: str
+    device: str
     patches: tuple[str, ...]
     """As KIND:PATH."""
     names: Path | None
@@ -49,11 +50,12 @@ def run(asked: Asked, settings: FleetSettings, engine: AbstractContextManager[En
     from flashfm.cli.progress import progress_bar
     from flashfm.cli.stopping import kept
     from flashfm.fleet import recommend, write_patches
+    from flashfm.models.device import device_of
 
     wanted = _checked(asked)
-    model = FlashRegressor.from_pretrained(asked.model)
     words = f"what was done is kept in {asked.out}.parts, and the same command goes on"
     with kept(words), engine as where, progress_bar(asked.data.name, quiet=asked.as_json) as on_step:
+        model = FlashRegressor.from_pretrained(asked.model, device=device_of(asked.device, workers=where.workers).type)
         summary = recommend(asked.data, asked.out, model, settings, on_step, where)
     patched = [write_patches(asked.out, path, kind, None if kind == "csv" else asked.names) for kind, path in wanted]
     if asked.page is not None:

@@ -98,6 +98,12 @@ def command(
         help="With --engine ray: of the cluster [one is started on this machine].",
         show_default=False,
     ),
+    device: str | None = typer.Option(
+        None,
+        metavar="cpu|cuda|auto",
+        help="With --data: what the model computes on [cpu]; a GPU's figures differ in their last digits.",
+        show_default=False,
+    ),
     model: str | None = shared.Model,
     app: str | None = shared.App,
     platform: str | None = shared.Platform,
@@ -139,15 +145,22 @@ def command(
             platform_column=platform_column,
         )
         asked = fleet.Asked(
-            data, out or Path("out/plan.parquet"), model or shared.DEFAULT_MODEL, tuple(patch), names, page, as_json
+            data,
+            out or Path("out/plan.parquet"),
+            model or shared.DEFAULT_MODEL,
+            device or "cpu",
+            tuple(patch),
+            names,
+            page,
+            as_json,
         )
         fleet.run(asked, settings, engine_of(LOCAL if engine is None else engine, workers, address))
         return
-    of_many = (out, fine_tune, names, page, engine, workers, address)
+    of_many = (out, fine_tune, names, page, engine, workers, address, device)
     if shots is None or any(of is not None for of in of_many) or patch:
         raise DataError(
             "give the measured rows of one application as SHOTS; or --data FILE for many, which takes --out, --patch,"
-            " --names, --page, --fine-tune, --engine, --workers and --address"
+            " --names, --page, --fine-tune, --engine, --workers, --address and --device"
         )
     given = shared.ShotsFile(shots, app, platform, target, pair_column, platform_column, check_units)
     answer = shared.answering(given, model)

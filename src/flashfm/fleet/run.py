@@ -71,6 +71,7 @@ def recommend(
         "flashfm_version": flashfm.__version__,
         "input": file,
         "model": _fingerprint_of(model.model),
+        "device": model.model.device.type,
         "settings": settings.to_dict(),
     }
     with Parts(out, run) as parts, one_thread():
