@@ -7,7 +7,8 @@ Enters: values of each round, or what a benchmark printed with `--json`. Leaves:
      "exponents": {name: {"median", "low", "high", "values"}},                   cost ~ size ^ exponent
      "targets":   {name of any of them: {"at_least" or "at_most": value}}}
 
-lines for people, or rows of a result file. Only the standard library: what runs benchmarks has to stay small.
+lines for people, or rows of a result file. A benchmark that needs what a machine has not prints {"skipped": why}. Only
+the standard library: what runs benchmarks has to stay small.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ OLDER_TARGETS: dict[str, dict[str, dict[str, float]]] = {
     "control_loop": {"the loop": {"at_most": 20.0}},
     "harness_overhead": {"added": {"at_most": 2000.0}},
 }
+
+
+class SkippedError(Exception):
+    """A benchmark has nothing to measure on this machine; says why."""
 
 
 def spread(values: Sequence[float], unit: str | None = None) -> dict[str, Any]:
@@ -117,12 +122,15 @@ def read(benchmark: str, printed: str) -> Told:
         printed: its last line is JSON.
 
     Raises:
+        SkippedError: it needs what this machine has not.
         ValueError: the last line is no JSON object, or there is no figure in it.
     """
     last = (printed.strip().splitlines() or [""])[-1]
     content = json.loads(last)
     if not isinstance(content, dict):
         raise ValueError(f"printed {last!r:.80}, expected a JSON object")
+    if "skipped" in content:
+        raise SkippedError(str(content["skipped"]))
     ours = isinstance(content.get("targets"), dict) and all(part in content for part in PARTS)
     told = content if ours else _older(benchmark, content)
     if not any(told[part] for part in PARTS):

@@ -4,7 +4,7 @@ Enters: the scripts beside this one whose names do not begin with an underscore;
 `--json` is a benchmark, and needs no entry anywhere. Leaves: what each of them found, its time and its peak memory, for
 people; with `--write` results/bench.json, bench.md, made from that file alone, and bench.png. Peak memory is the
 largest of the benchmark and of the processes that it waited for. A benchmark that fails is named with its last line,
-the others go on, and the exit code is 1.
+the others go on, and the exit code is 1. One that needs what this machine has not says so and is left out.
 
     python benchmarks/_run.py [--write] [--only NAME] [--without NAME] [--quick] [--out FOLDER] [--folder FOLDER]
 
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _form import AGAINST, PARTS, Told, lines, met, read, rows, short, target_words
+from _form import AGAINST, PARTS, SkippedError, Told, lines, met, read, rows, short, target_words
 
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 1800.0
@@ -54,6 +54,8 @@ class Ran:
     told: Told = field(default_factory=dict)
     error: str = ""
     """Why there is nothing told; empty where there is."""
+    skipped: str = ""
+    """What this machine lacks; empty where nothing."""
 
 
 def run(script: Path, options: Sequence[str] = (), limit_s: float = LIMIT_S) -> Ran:
@@ -93,6 +95,8 @@ def run(script: Path, options: Sequence[str] = (), limit_s: float = LIMIT_S) -> 
         return Ran(script.stem, wall_s, peak_mib, error=f"ended with {process.returncode}{late}: {last.strip()}")
     try:
         return Ran(script.stem, wall_s, peak_mib, read(script.stem, printed))
+    except SkippedError as why:
+        return Ran(script.stem, wall_s, peak_mib, skipped=str(why))
     except ValueError as error:
         return Ran(script.stem, wall_s, peak_mib, error=f"no figures: {error}")
 
@@ -234,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(script.stem, flush=True)
         options = QUICK.get(script.stem, ("--quick",)) if args.quick else ()
         one = run(script, options)
+        if one.skipped:
+            print(f"  skipped: {one.skipped}\n", flush=True)
+            continue
         ran.append(one)
         for line in lines(one.told) if not one.error else [f"  FAILED: {one.error}"]:
             print(line)

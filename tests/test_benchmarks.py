@@ -160,6 +160,15 @@ def test_one_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys: py
     assert (tmp_path / "out" / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_one_that_needs_what_is_not_there_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scripts(tmp_path, alpha=printing({"skipped": "no GPU"}), beta=printing(TOLD))
+    assert _run.main(["--folder", str(tmp_path), "--write", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("alpha\n  skipped: no GPU\n")
+    assert "\n1 benchmarks in " in said
+    assert list(json.loads((tmp_path / "bench.json").read_text())["benchmarks"]) == ["beta"]
+
+
 def test_only_and_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scripts(tmp_path, alpha=FAILING, beta=printing(TOLD), gamma=printing(TOLD))
     for words in (["--only", "beta"], ["--without", "alpha", "--without", "gamma"]):
@@ -257,6 +266,8 @@ def test_what_runs_them_stays_small() -> None:
 def test_a_benchmark_runs(name: str) -> None:
     ran = _run.run(BENCHMARKS / f"{name}.py", _run.QUICK.get(name, ("--quick",)), limit_s=280.0)
     assert ran.error == ""
+    if ran.skipped:
+        pytest.skip(ran.skipped)
     for part in ("figures", "ratios"):
         assert ran.told[part], f"{name} has no {part}"
     for part in _form.PARTS:
@@ -265,3 +276,22 @@ def test_a_benchmark_runs(name: str) -> None:
     names = {one for part in _form.PARTS for one in ran.told[part]}
     assert {*ran.told["targets"]} <= names
     assert f"python benchmarks/{name}.py" in (BENCHMARKS / f"{name}.py").read_text()
+
+
+def test_the_benchmark_of_a_gpu_measures_all_on_any_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu
+    import torch
+
+    small = {"QUICK_ENVS": (1, 4), "UPDATES": 2, "EPISODES": 1, "QUICK_PAIRS": 16, "QUICK_DECIDED": 5, "QUICK_FLEET": 4}
+    for name, value in small.items():
+        monkeypatch.setattr(gpu, name, value)
+    told = gpu.found_by(QUICK, dict.fromkeys((gpu.HERE, gpu.THERE), torch.device("cpu"))).told()
+    assert len(told["ratios"]) == 6
+    assert len(told["figures"]) == 12
+    assert {one["unit"] for one in told["figures"].values()} == {
+        "environment steps/s",
+        "updates/s",
+        "decisions/s",
+        "applications/s",
+    }
+    assert all(one["low"] > 0 for one in told["figures"].values())

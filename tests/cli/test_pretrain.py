@@ -169,7 +169,7 @@ def test_an_agent_is_pretrained(flashfm, tiny, tmp_path: Path) -> None:
         (("--out", "agent", "--checkpoints", "file"), 8, "file: is a file, expected a folder for checkpoints"),
         (("--out", "agent", "--checkpoints", "folder"), 8, "folder: holds 'mine.txt' and no checkpoints"),
         (("--out", "file/agent"), 8, "Not a directory"),
-        (("--out", "agent", "--workers", "2", "--pairs", "3"), 7, "2 workers for 3 pairs: expected 1 to 1"),
+        (("--out", "agent", "--workers", "9", "--pairs", "3"), 7, "9 workers for 12 pairs: expected 1 to 6"),
         (("--out", "agent", "--workers", "2", "--device", "cuda"), 7, "--device cuda with 2 workers"),
         (("--out", "agent", "--device", "tpu"), 7, "--device tpu: expected one of cpu, cuda, auto"),
         (("--out", "agent", "--address", "10.0.0.5:6379"), 11, "--address 10.0.0.5:6379: only --engine ray"),

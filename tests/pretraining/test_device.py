@@ -184,5 +184,5 @@ def test_an_agent_is_pretrained_there_and_comes_back_to_the_cpu(few: Scenario) -
     env = AutoscalingVectorEnv(PAIRS, few, arrays="torch", device="cuda", actions=model.actions)
     observation, _ = env.reset(seed=0)
     embedding = torch.zeros(PAIRS, 4)
-    there = model.to("cuda").act(observation, embedding.cuda())
+    there = model.to(torch.device("cuda")).act(observation, embedding.cuda())
     torch.testing.assert_close(there.cpu(), model.act(observation.cpu(), embedding), rtol=1e-3, atol=1e-4)

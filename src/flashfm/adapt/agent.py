@@ -22,6 +22,7 @@ from flashfm.artifact import checkpoint, registry
 from flashfm.errors import ModelError
 from flashfm.models import agent_state
 from flashfm.models.agent import AgentModel
+from flashfm.models.device import device_of
 from flashfm.models.novelty import LEVEL
 from flashfm.models.replay import tokens
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION, Actions
@@ -71,14 +72,21 @@ class FlashAgent:
         self._model, self.card = model, card
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> FlashAgent:
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], *, device: str = "cpu") -> FlashAgent:
         """Load an agent: a name that ships with the package, such as `autoscaling`, or a folder.
+
+        Args:
+            name_or_path: which.
+            device: what it computes on: `cpu`, `cuda`, or `auto` for the GPU where there is one. Arrays come and go as
+                on the CPU; `model` takes and gives tensors that are there.
 
         Raises:
             ArtifactError: no such model, of another task, damaged, foreign or of a later version.
+            ModelError: no such device.
         """
+        there = device_of(device)
         saved = checkpoint.load(registry.resolve(name_or_path), kind=agent_state.KIND)
-        return cls(agent_state.from_state(saved.config, saved.tensors), saved.card)
+        return cls(agent_state.from_state(saved.config, saved.tensors).to(there), saved.card)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the agent and its card to a folder, whole or not at all.
@@ -144,7 +152,7 @@ class FlashAgent:
         if len(shapes) > 1:
             raise ModelError(f"adapt: trajectories of different [step, pair] {sorted(shapes)}; expected the same")
         read = [tokens(*(torch.from_numpy(np.asarray(part, np.float32)) for part in _of(one))) for one in trajectories]
-        return self._model.embed(torch.stack(read, dim=1)).numpy()
+        return self._model.embed(torch.stack(read, dim=1).to(self._model.device)).cpu().numpy()
 
     def __repr__(self) -> str:
         return f"FlashAgent(actions {self.actions!r})"
@@ -214,10 +222,11 @@ class AdaptedAgent:
             at = int(np.flatnonzero(~whole)[0])
             raise ModelError(f"act: the observation of pair {at} is not finite, and there is no last action to hold")
         read = torch.from_numpy(np.where(whole[:, None], observation, 0.0).astype(np.float32))
-        shown = None if self.embedding is None else torch.from_numpy(self.embedding)
-        action = self._model.act(read, shown).numpy()
+        read = read.to(self._model.device)
+        shown = None if self.embedding is None else torch.from_numpy(self.embedding).to(self._model.device)
+        action = self._model.act(read, shown).cpu().numpy()
         if self.gate and shown is not None and self.novel.any():
-            action = np.where(self.novel[:, None], self._model.act(read).numpy(), action)
+            action = np.where(self.novel[:, None], self._model.act(read).cpu().numpy(), action)
         if self._last is not None and not whole.all():
             action = np.where(whole[:, None], action, self._last)
         self._last = action

@@ -16,6 +16,7 @@ from torch import Tensor
 from flashfm.adapt.agent import Trajectory
 from flashfm.models.agent import AgentModel
 from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig
+from flashfm.models.device import CPU
 from flashfm.models.replay import Replay
 from flashfm.tasks.autoscaling.interface import ACTION, OBSERVATION
 
@@ -43,7 +44,7 @@ class FineTuner:
     """Policies of some pairs, side by side; each learns from its own episodes alone.
 
     Args:
-        model: pretrained.
+        model: pretrained; its policies are tuned on the CPU.
         embedding: of each pair.
         steps: of an episode.
         config: settings.
@@ -65,8 +66,8 @@ class FineTuner:
         self._shown = torch.cat([shown, torch.ones(pairs, 1)], dim=1)[:, None]
         self._generator = torch.Generator().manual_seed(seed)
         settings = replace(DdpgConfig(), actor_rate=self.config.actor_rate, critic_rate=self.config.critic_rate)
-        shared = np.zeros(pairs, np.int64)
-        actor, critic = (one.take(shared).requires_grad_(True) for one in (model.conditioned, model.critic))
+        shared, home = np.zeros(pairs, np.int64), model.to(CPU)
+        actor, critic = (one.take(shared).requires_grad_(True) for one in (home.conditioned, home.critic))
         self._agent = Ddpg.of(actor, critic, self._shown.shape[-1], settings)
         self._replay = Replay(self.config.kept_episodes, steps, pairs, len(OBSERVATION), len(ACTION))
         self._episodes = 0

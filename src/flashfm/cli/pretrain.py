@@ -144,6 +144,7 @@ def autoscaling(
     from flashfm.baselines.scaling import in_use
     from flashfm.experiments.autoscaling import card
     from flashfm.models.device import device_of
+    from flashfm.pretraining.autoscaling import check_workers
     from flashfm.pretraining.checkpoints import Checkpoints
     from flashfm.pretraining.sharded import pretrain
 
@@ -151,30 +152,28 @@ def autoscaling(
     words = {"--pairs": None if pairs is None else str(pairs), "--seed": str(seed)}
     pairs = settings.training if pairs is None else pairs
     scenario = training_pairs(pairs, settings.environments, seed)
-    with (
-        kept(GOES_ON.format(folder) if engine != RAY else GOES_ON_SHARED.format(folder)),
-        chosen as where,
-        Checkpoints(folder) as partial,
-        progress_bar("pretraining", quiet=as_json) as told,
-    ):
+    goes_on = (GOES_ON_SHARED if engine == RAY else GOES_ON).format(folder)
+    with kept(goes_on), chosen as where:
         there = device_of(device, workers=where.workers)
-        model, seconds = pretrain(
-            where,
-            scenario,
-            settings.pretraining,
-            seed=seed,
-            on_step=told,
-            checkpoints=partial,
-            rules=in_use(),
-            device=there,
-        )
+        check_workers(scenario, settings.pretraining, where.workers)
         words["--engine"] = engine if engine == RAY else None
         words["--workers"] = str(where.workers) if where.workers > 1 else None
         words["--device"] = None if there.type == "cpu" else there.type
         command = _command("autoscaling", words | {"--out": out.name}, quick)
-        known = card(place.name, model, pairs=pairs, seed=seed, seconds=seconds, command=command)
-        FlashAgent(model, render(known)).save_pretrained(out)
-        partial.remove()
+        with Checkpoints(folder) as partial, progress_bar("pretraining", quiet=as_json) as told:
+            model, seconds = pretrain(
+                where,
+                scenario,
+                settings.pretraining,
+                seed=seed,
+                on_step=told,
+                checkpoints=partial,
+                rules=in_use(),
+                device=there,
+            )
+            known = card(place.name, model, pairs=pairs, seed=seed, seconds=seconds, command=command)
+            FlashAgent(model, render(known)).save_pretrained(out)
+            partial.remove()
     size = sum(path.stat().st_size for path in out.iterdir())
     if as_json:
         print_json(

@@ -40,8 +40,15 @@ class AgentModel:
     actions: Actions
     """What the policies' actions mean."""
 
-    def to(self, device: torch.device | str) -> AgentModel:
+    @property
+    def device(self) -> torch.device:
+        """Where its networks compute, and what enters them has to be."""
+        return next(self.shared.parameters()).device
+
+    def to(self, device: torch.device) -> AgentModel:
         """The same model, whose networks compute there; this one stays where it is."""
+        if device == self.device:
+            return self
         parts = {name: copy.deepcopy(getattr(self, name)).to(device) for name in NETWORKS}
         return replace(self, **parts)
 
