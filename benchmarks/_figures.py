@@ -100,7 +100,7 @@ class Found:
         self.ratios[name] = [a / b for a, b in zip(above, below, strict=True)]
         return name
 
-    def grows(self, name: str, costs: Mapping[float, Sequence[float]]) -> str:
+    def grows(self, name: str, costs: Mapping[int, Sequence[float]]) -> str:
         """The exponent that fits costs best as the work grows: the slope between their logarithms, round by round.
 
         Args:

@@ -114,9 +114,9 @@ def models(found: Found, how: Asked) -> None:
     measured, known = evaluation.load("lambda"), QUICK_KNOWN if how.quick else KNOWN
     places = np.linspace(0, len(measured.grid) - 1, SHOTS).astype(int)
     shots = measured.shots(np.arange(ASKED), np.tile(places, (ASKED, 1)))
-    trained: dict[float, list[float]] = {}
-    asked_ms: dict[float, list[float]] = {}
-    size: dict[float, list[float]] = {}
+    trained: dict[int, list[float]] = {}
+    asked_ms: dict[int, list[float]] = {}
+    size: dict[int, list[float]] = {}
     for pairs in known:
         data = like(measured, pairs)
         begun_s = time.perf_counter()

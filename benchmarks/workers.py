@@ -1,13 +1,17 @@
-"""Two local workers against one, on work that does not depend on each other; one is the process that asks.
+"""Two local workers against one, on work that does not depend on each other and on one training; one is this process.
 
 - A fleet: recommendations for applications with three shots, from Parquet to Parquet, in parts. One process reads the
   rows and writes the plan for all workers.
 - Experiments: models for configuration search, each pretrained from a seed of its own, as splits and seeds are.
 
+- One training by both: a model for configuration search, whose networks are shared out and then trained by both, with
+  the prior computed by each; and an agent, on as many pairs as the shipped one, each with its share of them. There is
+  no target: how much of it can be shared out is what is asked.
+
 Each round starts workers anew for each work. Their start, until both have loaded what it needs, is told apart: what a
 run of any length pays once. Both ratios are given, without it and with it, which rests on how long the run is; the
-target is of the first, and holds where the machine has two cores and nothing else to do. Plans and models must be the
-same.
+target is of the first, and holds where the machine has two cores and nothing else to do. Plans, and models of
+independent work, must be the same.
 
     python benchmarks/workers.py [--json] [--write] [--quick]
 
@@ -24,18 +28,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from _figures import Found, asked
-from _work import loaded, trained
+from _figures import Asked, Found, asked
+from _work import agent, loaded, trained
 from fleet import rows
 
 from flashfm.adapt.fewshot import FlashRegressor
 from flashfm.engine.base import Engine
 from flashfm.engine.choose import engine_of
+from flashfm.engine.group import run_together
 from flashfm.experiments import evaluation
 from flashfm.experiments.overhead_sl import TINY
 from flashfm.fleet import FleetSettings, recommend
 from flashfm.models.hierarchical_gp import PriorConfig
-from flashfm.pretraining.supervised import PretrainConfig
+from flashfm.pretraining.supervised import PretrainConfig, pretrain
 from flashfm.tasks.config_search import Observations
 
 PAIRS, QUICK_PAIRS = 100_000, 2_000
@@ -44,6 +49,11 @@ MODELS, QUICK_MODELS = 8, 2
 APPS, QUICK_APPS = 60, 12
 """That each model is pretrained on."""
 QUICK_CONFIG = replace(TINY, prior=PriorConfig(steps=15, em_steps=5), members=1)
+TOGETHER = PretrainConfig(least_steps=100, most_steps=100, likeness_steps=3, likeness_tasks=50, sets=2, cross_folds=3)
+"""Few steps of networks as the shipped model has them."""
+AGENT, QUICK_AGENT = (800, 4, 6), (8, 1, 2)
+"""Applications, environments of each, and episodes."""
+MODEL, AGENTS = "one model by both", "one agent by both"
 ONE, TWO, STARTED = "one worker", "two workers", "two workers, their start counted"
 FLEET, EXPERIMENTS, START = "a fleet", "experiments", "the start of two workers"
 TARGET = {"at_least": 1.7}
@@ -67,6 +77,24 @@ def timed(work: Work, engine: Engine) -> tuple[float, object]:
     begun_s = time.perf_counter()
     made = work(engine)
     return time.perf_counter() - begun_s, made
+
+
+def together(found: Found, how: Asked, data: Observations) -> None:
+    """One model, and one agent, by one worker and by two; of the agent the training alone."""
+    config = QUICK_CONFIG if how.quick else TOGETHER
+    rounds = range(how.rounds)
+    seconds: dict[str, dict[str, list[float]]] = {of: {ONE: [], TWO: []} for of in (MODEL, AGENTS)}
+    learn = partial(agent, *(QUICK_AGENT if how.quick else AGENT))
+    for _ in rounds:
+        for workers, name in ((1, ONE), (2, TWO)):
+            with engine_of(workers=workers) as engine:
+                list(engine.run(loaded, {str(i): None for i in range(workers)}))
+                took, _model = timed(lambda engine: pretrain(data, config, engine=engine), engine)
+                seconds[MODEL][name].append(took)
+                seconds[AGENTS][name].append(max(run_together(engine, learn, workers)))
+    for of, figures in seconds.items():
+        found.add(figures, "s", of)
+        found.compare(TWO, ONE, of)
 
 
 def main() -> None:
@@ -108,6 +136,7 @@ def main() -> None:
         found.add({START: start_s[of]}, "s", of)
         if len(os.sched_getaffinity(0)) > 1:
             found.targets[ratio] = TARGET
+    together(found, how, data.of_apps(apps))
     words = f"{pairs:,} applications with three shots each in parts of {settings.part_pairs:,}; {models} models of"
     found.tell(__file__, how, f"{words} {len(apps)} applications; one thread a worker", pairs=pairs)
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from flashfm.baselines.scaling import HpaVpa
 from flashfm.engine.group import Group
-from flashfm.models.agent import policy
 from flashfm.models.agent_state import digest
-from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig, Network
+from flashfm.models.ddpg import Batch, Ddpg, DdpgConfig
 from flashfm.pretraining.autoscaling import AutoscalingConfig, pretrain
 from flashfm.pretraining.checkpoints import Checkpoints
 from flashfm.pretraining.identification import IdentificationConfig
@@ -68,13 +67,6 @@ def learned(group: Group, _told: Told) -> list[float]:
         state, action, after, embedding = (values[:, part] for values in parts)
         agent.learn(Batch(state, action, reward[:, part], after, embedding))
     return weights(agent)
-
-
-def trained_well(group: Group, _told: Told) -> Network:
-    """What acts after a training that is just long enough to learn something."""
-    config = AgentConfig(DdpgConfig(hidden=(32, 32)), episodes=3, random_episodes=1, batch=128, alpha=(0.5, 0.5))
-    simulator = share(default(0).take(np.arange(0, 240, 4)), group).simulator(actions="targets", seed=1 + group.rank)
-    return policy(train(simulator, config, seed=0, group=group))
 
 
 def share(scenario: Scenario, group: Group) -> Scenario:

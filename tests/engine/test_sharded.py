@@ -8,23 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sharded_items
-import torch
 
 from flashfm.engine.base import Engine
 from flashfm.engine.group import run_together
 from flashfm.engine.inline import INLINE
 from flashfm.engine.local import Local
 from flashfm.errors import ModelError
-from flashfm.experiments import scaling
 from flashfm.models.agent_state import digest
 from flashfm.pretraining import sharded
 from flashfm.pretraining.autoscaling import AutoscalingConfig
 from flashfm.pretraining.checkpoints import INDEX, Checkpoints
 from flashfm.pretraining.reinforcement import AgentConfig
 from flashfm.tasks.autoscaling.scenario import default
-
-CLOSE = 0.1
-"""How far the mean rewards of agents that one and two workers trained for three episodes may differ; so do seeds."""
 
 
 @pytest.fixture(scope="module")
@@ -103,24 +98,3 @@ def test_more_workers_than_can_share_the_work_are_refused(pairs: int, workers: i
         ModelError, match=f"^{workers} workers for {pairs} pairs: expected 1 to {min(pairs // 2, 32)}, "
     ):
         sharded.pretrain(Local(workers), default(0).take(np.arange(pairs)), config)
-
-
-# -- what it is worth --------------------------------------------------------------------------------------------------
-
-
-def test_two_workers_train_as_good_an_agent_as_one(local: Engine) -> None:
-    unseen, generator = default(0).take(np.arange(2, 240, 6)), torch.Generator().manual_seed(0)
-
-    def reward(act: scaling.Act) -> float:
-        return float(scaling.judge(unseen, act, alpha=0.5, actions="targets", episodes=1).reward.mean())
-
-    def of(policy: Network) -> scaling.Act:
-        return lambda seen, simulator: simulator.step(policy(seen[None])[0])
-
-    ((alone,), (one, other)) = (
-        run_together(engine, sharded_items.trained_well, n) for engine, n in ((INLINE, 1), (local, 2))
-    )
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    chance = reward(lambda seen, simulator: simulator.step(2 * torch.rand(len(seen), 3, generator=generator) - 1))
-    assert abs(reward(of(one)) - reward(of(alone))) < CLOSE
-    assert min(reward(of(one)), reward(of(alone))) > chance + 1.5 * CLOSE
