@@ -105,11 +105,14 @@ class Network(nn.Module):
 
     def forward(self, x: Float[Tensor, "agent transition input"]) -> Float[Tensor, "agent transition output"]:
         """Apply each agent's own weights."""
-        last = len(self.weights) - 1
+        last, one = len(self.weights) - 1, len(self.weights[0]) == 1
+        # of one agent plain matrices, as views: taken by an index, each would have its gradient filled up with zeros
+        x = x.squeeze(0) if one else x
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.addmm(bias[0, 0], x[0], weight[0])[None] if len(weight) == 1 else torch.baddbmm(bias, x, weight)
+            x = torch.addmm(bias.flatten(), x, weight.squeeze(0)) if one else torch.baddbmm(bias, x, weight)
             if i < last:
                 x = torch.relu(torch.layer_norm(x, x.shape[-1:]) if self.normalise and i == 0 else x)
+        x = x.unsqueeze(0) if one else x
         return torch.tanh(x) if self.bounded else x
 
     def take(self, agents: Int[np.ndarray, " taken"]) -> Network:
@@ -166,6 +169,10 @@ class Ddpg:
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.kept = copy.deepcopy(self.actor)
         """Moving average of the actor: what acts once training is over."""
+        self._weights = {
+            name: list(getattr(self, name).parameters())
+            for name in ("actor", "critic", "target_actor", "target_critic", "kept")
+        }
         self.exchange: Exchange | None = None
         """What is done to gradients before each step, where several workers learn together."""
         self.restart_optimisers()
@@ -174,7 +181,7 @@ class Ddpg:
         """Begin with fresh optimisers, as for weights that came from elsewhere."""
         rates = (self.config.actor_rate, self.config.critic_rate)
         self._optimisers = [
-            torch.optim.Adam(network.parameters(), rate, foreach=True)
+            torch.optim.Adam(network.parameters(), rate)
             for network, rate in zip((self.actor, self.critic), rates, strict=True)
         ]
 
@@ -224,26 +231,29 @@ class Ddpg:
         self._step(critic, self.critic)
         if not actor_too:
             with torch.no_grad():
-                _follow(self.target_critic, self.critic, self.config.soft_update)
+                self._follow("target_critic", "critic", self.config.soft_update)
             return
         embedding = batch.embedding.detach()
         read = torch.cat([batch.state, embedding], dim=-1)
-        self.critic.requires_grad_(False)
+        self._critic_learns(False)
         value = self.critic(torch.cat([read, self.actor(read)], dim=-1))
         actor.zero_grad(set_to_none=True)
         (-value.mean(dim=1).sum()).backward()
         self._step(actor, self.actor)
-        self.critic.requires_grad_(True)
+        self._critic_learns(True)
         with torch.no_grad():
-            _follow(self.kept, self.actor, self.config.average)
-            _follow(self.target_actor, self.actor, self.config.soft_update)
-            _follow(self.target_critic, self.critic, self.config.soft_update)
+            self._follow("kept", "actor", self.config.average)
+            self._follow("target_actor", "actor", self.config.soft_update)
+            self._follow("target_critic", "critic", self.config.soft_update)
+
+    def _follow(self, name: str, trained: str, share: float) -> None:
+        torch._foreach_lerp_(self._weights[name], self._weights[trained], share)
+
+    def _critic_learns(self, learns: bool) -> None:
+        for weight in self._weights["critic"]:
+            weight.requires_grad_(learns)
 
     def _step(self, optimiser: torch.optim.Optimizer, network: Network) -> None:
         if self.exchange is not None:
             self.exchange([weight.grad for weight in network.parameters() if weight.grad is not None])
         optimiser.step()
-
-
-def _follow(network: nn.Module, trained: nn.Module, share: float) -> None:
-    torch._foreach_lerp_(list(network.parameters()), list(trained.parameters()), share)
