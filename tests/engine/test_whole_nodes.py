@@ -124,8 +124,7 @@ def test_a_campaign_that_is_stopped_leaves_nothing_on_the_nodes(
     words = [sys.executable, "-c", CAMPAIGN, nodes.address, str(tmp_path / "j")]
     running = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.pathsep.join(TESTS)})
     try:
-        wait_until(lambda: at_work() >= 5, 60)
-        assert len(list(scratch.glob("flashfm-*"))) == 2
+        wait_until(lambda: at_work() >= 5 and len(list(scratch.glob("flashfm-*"))) == 2, 60)
         running.send_signal(by)
         assert running.wait(30) == (130 if by == signal.SIGINT else -by)
         wait_until(lambda: at_work() == 0)
