@@ -83,12 +83,15 @@ class Replay:
         step = at % starts
         following = torch.arange(steps, device=device)
         weight = discount**following
-        rewards = self.reward[slot[..., None], step[..., None] + following, env[..., None]]
+        envs = self.reward.shape[2]
+        acted = (slot * self.action.shape[1] + step) * envs + env
+        stood = (slot * self.state.shape[1] + step) * envs + env
+        rewards = self.reward.flatten()[acted[..., None] + envs * following]
         return (
-            self.state[slot, step, env],
-            self.action[slot, step, env],
+            _rows(self.state, stood),
+            _rows(self.action, acted),
             rewards @ (weight / weight.sum()),
-            self.state[slot, step + steps, env],
+            _rows(self.state, stood + envs * steps),
         )
 
     def best(self, recent: int) -> Int[Tensor, " env"] | None:
@@ -115,6 +118,13 @@ class Replay:
     @property
     def _slot(self) -> int:
         return (self._begun - 1) % len(self.state)
+
+
+def _rows(
+    kept: Float[Tensor, "episode step env feature"], at: Int[Tensor, "agent transition"]
+) -> Float[Tensor, "agent transition feature"]:
+    """Rows of a buffer by their number in memory, which is faster than by three indices."""
+    return kept.flatten(0, 2).index_select(0, at.flatten()).view(*at.shape, kept.shape[-1])
 
 
 def tokens(
