@@ -36,7 +36,7 @@ from flashfm.pretraining.supervised import pretrain
 from flashfm.tasks.config_search import Observations
 
 PAIRS, QUICK_PAIRS = 20_000, 1_000
-KNOWN, QUICK_KNOWN = (100, 300, 1_000, 3_000), (20, 40)
+KNOWN, QUICK_KNOWN = (100, 300, 1_000, 3_000), (5, 10)
 """Applications to pretrain on."""
 MANY, CORES = 1_000_000, (1, 2, 16, 1_600)
 """Applications, and cores, of the model."""
