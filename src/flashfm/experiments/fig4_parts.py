@@ -108,7 +108,9 @@ class _Newest(Checkpoints):
     agents: Mapping[str, Tensor]
 
     def write(self, parts: Mapping[str, Mapping[str, Tensor]], *, forget: Iterable[str] = ()) -> None:  # noqa: ARG002
-        self.agents = parts["agent-agent"]
+        for name, of in parts.items():
+            if name.startswith("agent-agent-"):
+                self.agents = of
 
 
 def converged(unseen: Scenario, c: Fig4Config, seed: int, on_step: OnStep) -> Part:
