@@ -83,7 +83,7 @@ def test_of_rules_the_fewest_violations_are_taken_and_of_the_agent_those_that_co
     others: list[ApplicationCosts],
 ) -> None:
     agent = FlashAgent.from_pretrained("autoscaling")
-    of_agent = [AgentSetting(0.3, 0.5), AgentSetting(0.9, 2.0)]
+    of_agent = [AgentSetting(0.3, 0.1), AgentSetting(0.9, 2.0)]
     found = tune(others, ROOM, CONFIG, agent, settings((0.3, 0.7), (1.0,)), of_agent)
     assert json.loads(json.dumps(found)) == found
     assert (len(found["tried"]), found["applications"]) == (4, 3)
