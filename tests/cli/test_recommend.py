@@ -104,3 +104,11 @@ def test_what_it_refuses(flashfm, model: Path, shots: Path, words, code: int, pa
     found, said, err = flashfm("recommend", shots, "--model", model, *words)
     assert (found, said) == (code, "")
     assert part in err
+
+
+def test_what_the_readme_measures_gets_a_recommendation(flashfm, tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (tmp_path / "shots.csv").write_text(readme.partition("```text\n")[2].partition("```")[0])
+    code, said, err = flashfm("recommend", tmp_path / "shots.csv", "--max-slowdown", "1.2")
+    assert (code, err) == (0, "")
+    assert "saves" in said

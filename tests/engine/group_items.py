@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import torch
+from doors import listening
 from engine_items import Told
 
 from flashfm.engine.group import Group
@@ -72,17 +71,4 @@ def refuses(group: Group, _told: Told) -> None:
 def doors(group: Group, _told: Told) -> list[str]:
     """Addresses on which this process and the one that started it listen."""
     group.sum([torch.ones(1)])
-    inodes = set()
-    for pid in (os.getpid(), os.getppid()):
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                inodes.add(str(entry.readlink()))
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, address, _, state, *_, inode = line.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in inodes:
-                host = bytes.fromhex(address.partition(":")[0])
-                words = [host[i : i + 4][::-1] for i in range(0, len(host), 4)]  # little-endian words
-                found.append(str(ipaddress.ip_address(b"".join(words))))
-    return found
+    return [str(host) for host in listening((os.getpid(), os.getppid()))]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import engine_items
 import numpy as np
 import pytest
+from doors import listening
 from processes import Command, command
 from ray_cluster import ADDRESS, STORE, RayCluster, needs_ray
 
@@ -178,18 +177,6 @@ def _may_join(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def open_doors(running: Command) -> list[str]:
     """Addresses other than loopback on which a process of a command listens."""
-    inodes = set()
-    for pid in running.pids():
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                inodes.add(str(entry.readlink()))
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, address, _, state, *_, inode = line.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in inodes:
-                host = bytes.fromhex(address.partition(":")[0])
-                words = [host[i : i + 4][::-1] for i in range(0, len(host), 4)]  # little-endian words
-                found.append(ipaddress.ip_address(b"".join(words)))
+    found = listening(running.pids())
     assert found, "expected processes of Ray to listen"
     return [str(host) for host in found if not (getattr(host, "ipv4_mapped", None) or host).is_loopback]
