@@ -214,7 +214,7 @@ def _rank(work: Callable[[Group, Told], R], place: _Place, rank: int, _: object)
     except _PartedError as error:
         log.info("rank %d: %s", rank, error)
         return None
-    except Exception:
+    except Exception:  # told to the others' side, and raised again as it is
         store.set(_FAILED, str(rank))
         raise
 
